@@ -1,0 +1,1 @@
+"""Sayso: speech straight into meaning."""

@@ -1,0 +1,1 @@
+"""From files and microphones to log-mel features."""

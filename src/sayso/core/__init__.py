@@ -1,0 +1,1 @@
+"""Types, errors, settings and formats that every layer shares. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""From written text to units the recogniser spells, and back."""
