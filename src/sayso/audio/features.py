@@ -65,7 +65,8 @@ class FbankStream:
 
     def _take(self) -> Floats:
         ready = self._fbank.num_frames_ready
-        frames = [self._fbank.get_frame(i) for i in range(self._done, ready)]
+        # copied: get_frame returns views into memory that pop frees
+        frames = [np.array(self._fbank.get_frame(i)) for i in range(self._done, ready)]
         if ready > self._done:
             self._fbank.pop(ready - self._done)  # keeps memory constant over hours
         self._done = ready
