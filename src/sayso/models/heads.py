@@ -45,17 +45,17 @@ class IntentHead(nn.Module):
 
     def step(self, frames: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Add frames (B,C,D) to the pool; returns log-probabilities of all heard so far, and the next state."""
-        score = self.score(frames)[:, :, 0].float()
+        score = _wide(self.score(frames)[:, :, 0])
         score = torch.where(length_mask(lengths, frames.shape[1]), score, torch.full_like(score, -1e4))
         peak = torch.maximum(state[:, -1], score.amax(1))
         weight = torch.exp(score - peak[:, None])
         decay = torch.exp(state[:, -1] - peak)[:, None]
-        value = torch.tanh(self.value(frames)).float()
+        value = _wide(torch.tanh(self.value(frames)))
         total = state[:, : self.width] * decay + torch.einsum("bt,btd->bd", weight, value)
         mass = state[:, self.width : -1] * decay + weight.sum(1, keepdim=True)
         pooled = total / torch.clamp(mass, min=1e-6)
-        logits = self.out(self.dropout(pooled.to(frames.dtype)))
-        return torch.log_softmax(logits.float(), -1), torch.cat([total, mass, peak[:, None]], 1)
+        logits = self.out(self.dropout(pooled))
+        return torch.log_softmax(_wide(logits), -1), torch.cat([total, mass, peak[:, None]], 1)
 
 
 class SlotHead(nn.Module):
@@ -78,3 +78,8 @@ class SlotHead(nn.Module):
             after = nn.functional.pad(x, (0, 0, 0, 1))[:, 1:]
             x = (x + torch.relu(mix(self.dropout(torch.cat([before, x, after], -1))))) * mask
         return self.out(x)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least fp32: sums over a stream must not round in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
