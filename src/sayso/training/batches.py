@@ -88,8 +88,8 @@ class Batcher:
 
 
 def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
-    """Pad to the longest row."""
-    longest, most = max(len(f) for f in features), max(1, max(len(i.tokens) for i in items))
+    """Pad to the longest row, rounded up: kernels are prepared once per shape, so few shapes are fast shapes."""
+    longest, most = -(-max(len(f) for f in features) // 32) * 32, max(1, max(len(i.tokens) for i in items))
     batch = len(items)
     x = torch.zeros(batch, longest, features[0].shape[1])
     targets = torch.zeros(batch, most, dtype=torch.int64)

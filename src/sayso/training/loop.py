@@ -24,7 +24,7 @@ from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
-from sayso.training.batches import Batcher, Floats, Item, augment, collate
+from sayso.training.batches import Batch, Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.objective import objective
 from sayso.training.recipe import TrainingConfig
@@ -117,8 +117,7 @@ class Trainer:
             items = self.batcher.plan(step * c.accumulate + part)
             rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
             chunk = int(rng.choice(c.chunks))
-            context = Context(chunk or None, c.left_frames if chunk else None)
-            losses = self.model(collate(rows, items), context, c.weights)
+            losses = self.model(collate(rows, items), chunk, c)
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
@@ -185,8 +184,9 @@ class _Step(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Any, context: Context, weights: Any) -> dict[str, Tensor]:
-        return objective(self.model, batch, context, weights)
+    def forward(self, batch: Batch, chunk: int, config: TrainingConfig) -> dict[str, Tensor]:
+        context = Context(chunk, config.left_frames) if chunk else Context()
+        return objective(self.model, batch, context, config.weights)
 
 
 @torch.no_grad()
