@@ -202,8 +202,8 @@ def _open(path: str | Path) -> Any:
         found = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise AudioError(
             f"{path}: found {status.st_size} bytes that are not audio, damaged, or without a legal rate or channel "
-            f"count ({found}); legal is {_FORMATS} with {LOWEST_HZ} to {HIGHEST_HZ} Hz and 1 to {MOST_CHANNELS} channels; "
-            f"{_CONVERT}"
+            f"count ({found}); legal is {_FORMATS} with {LOWEST_HZ} to {HIGHEST_HZ} Hz and 1 to {MOST_CHANNELS} "
+            f"channels; {_CONVERT}"
         ) from None
     try:
         _check_rate(file.samplerate, str(path))
