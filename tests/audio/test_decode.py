@@ -205,6 +205,18 @@ def test_other_cut_files_give_what_is_there_and_say_so(
     assert "cut off" in caplog.text
 
 
+def test_a_flac_written_to_a_pipe_says_no_length(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, _tone(2.0, 16000), 16000)
+    whole, content = decode.read(path), bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(decode.read(path), whole)
+    assert decode.info(path).duration_s == 2.0
+    assert not caplog.records
+
+
 def test_a_file_cut_to_nothing_is_an_error(tmp_path: Path) -> None:
     for ending in ("flac", "mp3", "ogg"):
         sf.write(tmp_path / f"a.{ending}", _tone(1.0, 16000), 16000)
