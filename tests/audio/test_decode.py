@@ -100,6 +100,9 @@ def test_silent_clipped_and_short_are_legal(tmp_path: Path) -> None:
     assert np.abs(decode.read(tmp_path / "clipped.wav")).max() == 1.0
     sf.write(tmp_path / "short.wav", _tone(0.05, 16000), 16000)
     assert decode.read(tmp_path / "short.wav").shape == (800,)
+    sf.write(tmp_path / "nothing.wav", np.array([0.25]), 192000, subtype="FLOAT")  # a twelfth of a sample at 16 kHz
+    assert decode.read(tmp_path / "nothing.wav").shape == (0,)
+    assert list(decode.blocks(tmp_path / "nothing.wav")) == []
     sf.write(tmp_path / "one.wav", np.array([0.25]), 16000, subtype="FLOAT")
     np.testing.assert_array_equal(decode.read(tmp_path / "one.wav"), np.float32([0.25]))
 

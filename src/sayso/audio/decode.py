@@ -66,7 +66,9 @@ def read(path: str | Path, sample_rate: int = 16000, max_s: float | None = None)
     Equals ``np.concatenate(list(blocks(path)))`` exactly. Raises ``AudioError``.
     """
     limit = None if max_s is None else max(0, round(max_s * sample_rate))
-    pieces: list[Floats] = []
+    pieces: list[Floats] = [
+        np.zeros(0, np.float32)
+    ]  # what is shorter than half a sample of the new rate leaves nothing
     have = 0
     for piece in _decoded(path, sample_rate):
         pieces.append(piece)
