@@ -1,4 +1,5 @@
-"""Meaning as training targets: intent numbers, and BIO tags on tokens found by matching slot words in the transcript."""
+"""Meaning as training targets: intent numbers, and BIO tags on tokens found by matching slot words in the
+transcript."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The training loop: Lightning Fabric for devices and precision, everything else plain.
 
-Warm-up and cosine rate, global-norm clipping, moving average of weights, validation by greedy WER, a run folder with config,
-metrics as JSON lines, curves as a picture, and checkpoints from which a killed run takes the identical next step.
+Warm-up and cosine rate, global-norm clipping, moving average of weights, validation by greedy WER, a run folder with
+config, metrics as JSON lines, curves as a picture, and checkpoints from which a killed run takes the identical next
+step.
 """
 
 from __future__ import annotations
@@ -53,12 +54,16 @@ class Progress:
 
 
 class Trainer:
-    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in ``folder/model``."""
+    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in
+    ``folder/model``."""
 
-    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say) -> None:
+    def __init__(
+        self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say
+    ) -> None:
         torch.set_num_threads(config.threads)
-        precision = "bf16-mixed" if config.precision == "bf16" else "32-true"
-        self.fabric = lightning_fabric.Fabric(accelerator="auto", devices=1, precision=precision)
+        self.fabric = lightning_fabric.Fabric(
+            accelerator="auto", devices=1, precision="bf16-mixed" if config.precision == "bf16" else "32-true"
+        )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
@@ -158,7 +163,10 @@ class Trainer:
         return wer
 
     def _checkpoint(self) -> None:
-        extra = {"seconds": self.progress.seconds, "best": self.progress.best if math.isfinite(self.progress.best) else None}
+        extra = {
+            "seconds": self.progress.seconds,
+            "best": self.progress.best if math.isfinite(self.progress.best) else None,
+        }
         save_state(self.folder / "state", self.progress.step, self.raw, self.average, self.optimiser, extra)
         kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
         self.raw.load_state_dict(self.average.shadow)
@@ -195,6 +203,7 @@ def greedy_errors(
 ) -> tuple[int, int]:
     """Word errors and reference words of greedy CTC over ``items`` in the model's streaming context."""
     model.eval()
+    decoder = CtcGreedy()
     errors = words = 0
     order = sorted(items, key=lambda item: item.frames)
     for start in range(0, len(order), 16):
@@ -203,8 +212,7 @@ def greedy_errors(
         encoded, frames = model.encoder(batch.features, batch.lengths)
         log_probs = model.ctc(encoded).numpy()
         for row, item in enumerate(group):
-            decoder = CtcGreedy()
-            decoder.accept(log_probs[row, : int(frames[row])])
-            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(decoder.tokens))
+            heard = decoder.step(decoder.start(), log_probs[row, : int(frames[row])])
+            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(heard.tokens))
             errors, words = errors + wrong, words + total
     return errors, words
