@@ -103,7 +103,7 @@ def test_numbers_are_those_of_evaluate() -> None:
         for key in ("command_acceptance", "wer", "rejection_auroc", "ece"):
             figure = evaluate(section.pairs)[key]
             assert isinstance(figure, dict)
-            assert f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" in words
+            assert f"{figure['value']:.3f}\n[{figure['low']:.3f}, {figure['high']:.3f}]" in words
     assert "bad.wav: not audio" in words and "18.2 MB" in words and "models/base" in words
 
 

@@ -84,9 +84,8 @@ def render(report: Report) -> str:
 
 
 def _lead(section: Section) -> str:
-    note = f": {section.note}" if section.note else ""
     return (
-        f'<p class="lead">Headline condition: {escape(section.name + note)}. {len(section.pairs)} clips; '
+        f'<p class="lead">Headline condition: {escape(section.name)}, {len(section.pairs)} clips; '
         "brackets are 95% bootstrap intervals over clips.</p>"
     )
 
@@ -106,9 +105,10 @@ def _conditions(judged: Sequence[tuple[Section, Figures]]) -> str:
     rows = []
     for section, figures in judged:
         cells = [_number(_estimate(figures, key)) for key in keys]
-        rows.append([section.name, str(len(section.pairs)), *cells, section.note])
-    head = ["Condition", "Clips", *(_NAMES[key] for key in keys), "What it is"]
-    return "<h2>Conditions</h2>" + charts.table(head, rows, numeric=range(1, 2 + len(keys)))
+        rows.append([section.name, str(len(section.pairs)), *cells])
+    head = ["Condition", "Clips", *(_NAMES[key] for key in keys)]
+    notes = {section.name: section.note for section, _ in judged if section.note}
+    return "<h2>Conditions</h2>" + charts.table(head, rows, numeric=range(1, 2 + len(keys))) + _facts("", notes)
 
 
 def _look_into(pairs: Sequence[Pair]) -> str:
@@ -224,14 +224,14 @@ def _estimate(figures: Figures, key: str) -> Estimate | None:
 
 
 def _number(estimate: Estimate | None) -> str:
-    return "" if estimate is None else f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return "" if estimate is None else f"{estimate['value']:.3f}\n[{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> str:
     if not facts:
         return ""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
-    return f"<h2>{title}</h2><dl>{rows}</dl>"
+    return (f"<h2>{title}</h2>" if title else "") + f"<dl>{rows}</dl>"
 
 
 _STYLE = """
@@ -246,7 +246,8 @@ h2{font-size:1.1rem;margin:2rem 0 .5rem}.lead,summary{color:var(--dim)}summary{c
 .tiles b{font-size:1.6rem;font-weight:600;line-height:1.2}.tiles i{font-style:normal;font-size:.8rem;color:var(--dim)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-thead th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right;white-space:nowrap}
+thead th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right;white-space:pre}thead .n{white-space:normal}
+td:first-child{min-width:7rem}table:not(.matrix) td:last-child:not(.n){min-width:14rem}
 td,.tiles b{font-variant-numeric:tabular-nums}
 .matrix td{text-align:center;min-width:2.2rem;border:1px solid var(--line)}.matrix th{white-space:nowrap}
 .matrix .up{padding:.3rem;text-align:center}.up span{writing-mode:vertical-rl;transform:rotate(180deg)}
