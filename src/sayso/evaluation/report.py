@@ -246,7 +246,8 @@ h2{font-size:1.1rem;margin:2rem 0 .5rem}.lead,summary{color:var(--dim)}summary{c
 .tiles b{font-size:1.6rem;font-weight:600;line-height:1.2}.tiles i{font-style:normal;font-size:.8rem;color:var(--dim)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-thead th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right;white-space:pre}thead .n{white-space:normal}
+thead th{color:var(--dim);font-weight:500;vertical-align:bottom}.n{text-align:right;white-space:pre}
+thead .n{white-space:normal}
 td:first-child{min-width:7rem}table:not(.matrix) td:last-child:not(.n){min-width:14rem}
 td,.tiles b{font-variant-numeric:tabular-nums}
 .matrix td{text-align:center;min-width:2.2rem;border:1px solid var(--line)}.matrix th{white-space:nowrap}
