@@ -44,7 +44,9 @@ class GraphConfig(Config):
     open_penalty: float = 0.5  # per token of an open slot
     filler_penalty: float = 0.5  # per token of the filler
     nbest: int = Field(default=4, ge=1)
-    commit_beam: float | None = Field(default=None, gt=0)  # drop rivals of the prefix common to all within this beam
+    commit_beam: float | None = Field(
+        default=8.0, gt=0
+    )  # drop rivals of the prefix common to all within it; None: none
 
     def build(self, automaton: Automaton) -> GraphSearch:
         """A search over ``automaton``."""
@@ -59,6 +61,7 @@ class GraphConfig(Config):
             histories=None,
             open_top_k=None,
             open_counts=True,
+            commit_beam=None,
             open_penalty=open_penalty,
             filler_penalty=filler_penalty,
         )
