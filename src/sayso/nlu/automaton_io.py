@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +89,7 @@ def load_automaton(folder: Path | str) -> Automaton:
         )
     except OSError as error:
         raise BundleError(f"{folder}: no compiled domain here ({error.strerror}: {error.filename})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise BundleError(
             f"{folder}: the compiled domain is damaged ({type(error).__name__}: {error}); build it again"
         ) from None

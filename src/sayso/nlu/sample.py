@@ -21,7 +21,8 @@ from sayso.nlu.schema import Domain, ListSpec
 from sayso.text.normalise import normalise
 
 T = TypeVar("T")
-RETRIES = 60  # draws in a row that bring nothing new before sampling stops
+# Draws in a row that bring nothing new before a template counts as used up: at least, and per sentence it has given.
+RETRIES, PATIENCE = 60, 6
 # What an open slot holds when the caller has nothing better: things, names, short phrases.
 PHRASES: tuple[str, ...] = (
     "milk", "bread", "eggs", "olive oil", "apples", "paper towels", "orange juice", "peanut butter", "dog food", "a new book",
@@ -79,6 +80,7 @@ def sample(
     found: dict[tuple[str, str], Utterance] = {}
     weights = np.array([domain.templates[i].weight for i in numbers], dtype=np.float64)
     failures = {i: 0 for i in numbers}
+    given = {i: 0 for i in numbers}
     while numbers and len(found) < n:
         at = int(rng.choice(len(numbers), p=weights / weights.sum()))
         number = numbers[at]
@@ -87,9 +89,10 @@ def sample(
         if utterance is not None and key not in found:
             found[key] = utterance
             failures[number] = 0
+            given[number] += 1
             continue
         failures[number] += 1
-        if failures[number] >= RETRIES:  # this template is used up; the others go on
+        if failures[number] >= max(RETRIES, PATIENCE * given[number]):  # used up; the others go on
             del numbers[at]
             weights = np.delete(weights, at)
     return list(found.values())

@@ -30,7 +30,7 @@ class Draft:
     language: str = "en"
     types: dict[str, str] = field(default_factory=dict)
 
-    def write(self, *, name: str, source: str) -> str:
+    def write(self, *, source: str) -> str:
         """YAML text. Lists and rules that no sentence reaches are left out, since an unused list is an error."""
         reached = _reached(self.sentences, self.rules)
         lists: dict[str, Any] = {}
@@ -50,7 +50,7 @@ class Draft:
             content["expansion_rules"] = rules
         if lists:
             content["lists"] = lists
-        content["sayso"] = {"version": 1, "name": name}
+        content["sayso"] = {"version": 1}
         if self.types:
             content["sayso"]["slots"] = {slot: {"type": kind} for slot, kind in self.types.items()}
         body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)

@@ -40,7 +40,7 @@ def import_rasa(path: Path) -> str:
         forms += [(escape(said), out) for said, out in synonyms.items() if out in outs]
     if not draft.sentences:
         raise DomainError(f"not {WHAT}: no 'intent' with examples", file=str(path))
-    return draft.write(name=identifier(path.stem), source=f"the Rasa file {path.name}")
+    return draft.write(source=f"the Rasa file {path.name}")
 
 
 def _examples(block: Any, path: Path) -> list[str]:

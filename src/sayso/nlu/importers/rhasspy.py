@@ -46,7 +46,7 @@ def import_rhasspy(path: Path) -> str:
         for line, part in texts:
             reader.here, reader.line = intent, line
             reader.draft.sentences.setdefault(intent, []).append(reader.template(part).strip())
-    return reader.draft.write(name=identifier(path.stem), source=f"the Rhasspy file {path.name}")
+    return reader.draft.write(source=f"the Rhasspy file {path.name}")
 
 
 class _Reader:

@@ -53,7 +53,7 @@ def import_rhino(path: Path) -> str:
         draft.rules[name] = f"({'|'.join(options)})"
     for intent, texts in expressions.items():
         draft.sentences[intent] = [reader.convert(str(text)) for text in sequence(texts, f"expressions of '{intent}'", path)]
-    return draft.write(name=identifier(path.stem), source=f"the Rhino context {path.name}")
+    return draft.write(source=f"the Rhino context {path.name}")
 
 
 @dataclass

@@ -42,7 +42,7 @@ def import_snips(path: Path) -> str:
         raise DomainError(f"not valid YAML: {getattr(error, 'problem', error)}", file=str(path), line=line) from None
     if not draft.sentences:
         raise DomainError(f"not {WHAT}: no intent with utterances", file=str(path))
-    return draft.write(name=identifier(path.stem), source=f"the Snips dataset {path.name}")
+    return draft.write(source=f"the Snips dataset {path.name}")
 
 
 def _yaml(documents: Sequence[Any], draft: Draft, path: Path) -> None:
