@@ -47,7 +47,10 @@ def brute(domain: Domain) -> set[tuple[str, str, tuple[tuple[str, str], ...]]]:
     for template in domain.templates:
         for pieces in _ways(template.tree, domain):
             text, slots, behind = "", [], False
-            joined = [(slot, [*group]) for slot, group in itertools.groupby(pieces, key=lambda p: None if p[1] is None else id(p))]
+            joined = [
+                (slot, [*group])
+                for slot, group in itertools.groupby(pieces, key=lambda p: None if p[1] is None else id(p))
+            ]
             for slot, group in joined:
                 if slot is not None:
                     said, name, out = group[0]
@@ -87,7 +90,11 @@ def test_language_equals_expansion_by_hand(letters: Letters) -> None:
     assert set(said) == brute(domain)
     assert len(said) == len(set(said)), "a deterministic automaton says each sentence once per meaning"
     texts = {text for text, _, _ in said}
-    assert {"turn lights on in the living room's attic", "set one hundred and fifty percent please", "off turn the light"} <= texts
+    assert {
+        "turn lights on in the living room's attic",
+        "set one hundred and fifty percent please",
+        "off turn the light",
+    } <= texts
 
 
 words = st.sampled_from(["a", "b", "ab", "ba", "c"])
@@ -113,8 +120,11 @@ LISTS = {"l": ["a", "b c"], "m": ["b", "ab", "a b"]}
 @given(st.lists(templates, min_size=1, max_size=3), st.lists(templates, min_size=1, max_size=2))
 def test_random_grammars_say_what_hassil_says(first: list[str], second: list[str]) -> None:
     lines = [*first, *second, "z {l} {m:s} <r>"]
-    rows = "".join(f"  i{n}: {{data: [{{sentences: [\"{text}\"]}}]}}\n" for n, text in enumerate(lines))
-    domain = parse_domain(f"intents:\n{rows}lists: {{l: {{values: [a, b c]}}, m: {{values: [b, ab, a b]}}}}\nexpansion_rules: {{r: '(c|b [a])'}}\n")
+    rows = "".join(f'  i{n}: {{data: [{{sentences: ["{text}"]}}]}}\n' for n, text in enumerate(lines))
+    domain = parse_domain(
+        f"intents:\n{rows}lists: {{l: {{values: [a, b c]}}, m: {{values: [b, ab, a b]}}}}\n"
+        "expansion_rules: {r: '(c|b [a])'}\n"
+    )
     said = language(compile_domain(domain, Letters()))
     lists = {name: TextSlotList.from_strings(values) for name, values in LISTS.items()}
     rules = {"r": parse_sentence("(c|b [a])")}
@@ -163,13 +173,17 @@ def test_tokens_and_text_are_understood_alike(letters: Letters) -> None:
     for text, intent, slots in language(automaton):
         by_tokens = accepts(automaton, letters.encode(text))
         assert by_tokens == match(automaton, letters, text)
-        assert (intent, slots) in {(m.intent, tuple((s.name, s.value) for s in found if s.source != "template")) for m, found in by_tokens}
+        assert (intent, slots) in {
+            (m.intent, tuple((s.name, s.value) for s in found if s.source != "template")) for m, found in by_tokens
+        }
     assert not match(automaton, letters, "turn light on in")
     assert not accepts(automaton, letters.encode("turn light on in kitchen attic")[:-1])
 
 
 def test_open_slot_is_bounded_and_anchored(letters: Letters) -> None:
-    domain = parse_domain("intents: {add: {data: [{sentences: ['add {item} to my list']}]}}\nlists: {item: {wildcard: true}}")
+    domain = parse_domain(
+        "intents: {add: {data: [{sentences: ['add {item} to my list']}]}}\nlists: {item: {wildcard: true}}"
+    )
     automaton = compile_domain(domain, letters)
     (call,) = automaton.calls
     assert (call.list, call.slot) == (None, "item") and not automaton.lists
@@ -178,13 +192,17 @@ def test_open_slot_is_bounded_and_anchored(letters: Letters) -> None:
     assert not match(automaton, letters, "add to my list")
     assert match(automaton, letters, f"add {'a' * call.max_tokens} to my list")
     assert not match(automaton, letters, f"add {'a' * (call.max_tokens + 1)} to my list")
-    assert accepts(automaton, letters.encode("add two lemons to my list")) == match(automaton, letters, "add two lemons to my list")
+    assert accepts(automaton, letters.encode("add two lemons to my list")) == match(
+        automaton, letters, "add two lemons to my list"
+    )
 
 
 def test_lists_are_replaceable_and_keep_out_verbatim(letters: Letters) -> None:
     automaton = compile_domain(parse_domain(SMALL), letters)
     assert not match(automaton, letters, "turn light on in sixteen ounce attic")
-    changed = automaton.with_lists({"area": compile_list([("16 Ounce", "Sixteen-Ounce"), ("16 ounce", "Sixteen-Ounce")], letters)})
+    changed = automaton.with_lists(
+        {"area": compile_list([("16 Ounce", "Sixteen-Ounce"), ("16 ounce", "Sixteen-Ounce")], letters)}
+    )
     assert changed.main is automaton.main and changed.lists["area"].values == ("Sixteen-Ounce",)
     found = match(changed, letters, "turn light on in sixteen ounce attic")
     assert {slots[0].value for _, slots in found} == {"Sixteen-Ounce"}
@@ -224,7 +242,8 @@ def test_loading_refuses_indices_out_of_bounds(letters: Letters, tmp_path: Path)
 
 
 def test_home_with_sub_words(tmp_path: Path) -> None:
-    """The bundled domain with a real sub-word tokenizer: small, and every sampled sentence has exactly its own meaning."""
+    """The bundled domain with a real sub-word tokenizer: small, and every sampled sentence has exactly its own
+    meaning."""
     domain = load_domain(ROOT / "domains" / "home.yaml")
     utterances = sample(domain, 1500, seed=5)
     tokenizer = train_tokenizer((u.text for u in utterances), tmp_path / "tokens.model", vocab=200)

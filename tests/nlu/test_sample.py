@@ -22,7 +22,11 @@ def test_spans_are_the_slots_words(home: Domain) -> None:
     for utterance in sample(home, 1000, seed=1):
         for slot, span in zip(utterance.slots, utterance.spans, strict=True):
             assert span is not None and utterance.text[slice(*span)] == slot.text
-            forms = home.lists[slot.source.removeprefix("list:")].forms if slot.source != "open" else [(slot.text, slot.value)]
+            forms = (
+                home.lists[slot.source.removeprefix("list:")].forms
+                if slot.source != "open"
+                else [(slot.text, slot.value)]
+            )
             assert (slot.text, slot.value) in forms
 
 
@@ -39,7 +43,9 @@ def test_a_small_domain_gives_all_it_has() -> None:
     spoken = {(u.text, u.intent) for u in found}
     every = {(text, intent) for text, intent, _ in brute(domain)}
     assert spoken <= every and len(spoken) >= 0.97 * len(every)
-    with_slots = {(u.text, u.intent, tuple((s.name, s.value) for s in u.slots if s.source != "template")) for u in found}
+    with_slots = {
+        (u.text, u.intent, tuple((s.name, s.value) for s in u.slots if s.source != "template")) for u in found
+    }
     assert with_slots <= brute(domain)
 
 
@@ -53,7 +59,8 @@ def test_templates_are_drawn_by_weight() -> None:
 
 
 def test_values_are_drawn_evenly_however_many_forms_they_have() -> None:
-    domain = parse_domain("intents: {i: {data: [{sentences: ['go {x} {n}']}]}}\nlists:\n  n: {range: {from: 0, to: 9999}}\n"
+    domain = parse_domain("intents: {i: {data: [{sentences: ['go {x} {n}']}]}}\n"
+        "lists:\n  n: {range: {from: 0, to: 9999}}\n"
                           "  x: {values: [{in: '(a|b|c|d|e|f|g|h|i)', out: many}, {in: k, out: one}]}")  # fmt: skip
     counts = Counter(u.slots[0].value for u in sample(domain, 2000, seed=3))
     assert 0.45 < counts["one"] / 2000 < 0.55
@@ -77,7 +84,10 @@ def test_hold_out_by_template_and_by_value(home: Domain) -> None:
 
 def test_open_slots_take_the_callers_phrases() -> None:
     domain = parse_domain("intents: {add: {data: [{sentences: ['add {item}']}]}}\nlists: {item: {wildcard: true}}")
-    assert {u.text for u in sample(domain, 50, seed=0, phrases=["Ice Cream", "7 eggs"])} == {"add ice cream", "add seven eggs"}
+    assert {u.text for u in sample(domain, 50, seed=0, phrases=["Ice Cream", "7 eggs"])} == {
+        "add ice cream",
+        "add seven eggs",
+    }
     assert {u.text for u in sample(domain, 50, seed=0, phrases={"item": ["tea"]})} == {"add tea"}
 
 

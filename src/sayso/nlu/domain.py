@@ -32,8 +32,8 @@ from sayso.text.normalise import normalise
 COMMON = "_common.yaml"
 TOP_KEYS = ("language", "intents", "lists", "expansion_rules", "skip_words", "settings", "responses", "sayso")
 BLOCK_KEYS = (
-    "sentences", "slots", "weight", "lists", "expansion_rules", "requires_context", "excludes_context", "response", "metadata",
-    "required_keywords", "inferred_domain", "name_domains", "settings",
+    "sentences", "slots", "weight", "lists", "expansion_rules", "requires_context", "excludes_context", "response",
+    "metadata", "required_keywords", "inferred_domain", "name_domains", "settings",
 )  # fmt: skip
 SAYSO_KEYS = ("version", "name", "intents", "slots", "out_of_domain")
 # Home Assistant supplies these lists itself, from the names a home gives to its things.

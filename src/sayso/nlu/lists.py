@@ -128,7 +128,8 @@ def _range(name: Text, table: Table, problems: Problems) -> list[tuple[str, str]
 def _numbers(name: str, start: int, stop: int, step: int, multiplier: float) -> list[tuple[str, str]]:
     if step < 1 or stop < start or (stop - start) // step >= MAX_NUMBERS:
         raise DomainError(
-            f"range of list '{name}' is {start} to {stop} by {step}; it must go upwards and have at most {MAX_NUMBERS} numbers"
+            f"range of list '{name}' is {start} to {stop} by {step}; "
+            f"it must go upwards and have at most {MAX_NUMBERS} numbers"
         )
     return [
         (form, f"{n * multiplier:g}" if multiplier != 1 else str(n))

@@ -20,7 +20,8 @@ Form = str | tuple[str, str]
 
 @dataclass
 class Draft:
-    """A domain in the making: sentence templates by intent, list values (spoken, or (spoken, out)), number ranges, wildcards."""
+    """A domain in the making: sentence templates by intent, list values (spoken, or (spoken, out)), number ranges,
+    wildcards."""
 
     sentences: dict[str, list[str]] = field(default_factory=dict)
     values: dict[str, list[Form]] = field(default_factory=dict)
@@ -38,12 +39,15 @@ class Draft:
             if key in reached:
                 plain = [f if isinstance(f, str) else {"in": f[0], "out": f[1]} for f in forms]
                 lists[key] = {"values": [v for i, v in enumerate(plain) if v not in plain[:i]]}
-        lists |= {key: {"range": {"from": low, "to": high}} for key, (low, high) in self.ranges.items() if key in reached}
+        lists |= {
+            key: {"range": {"from": low, "to": high}} for key, (low, high) in self.ranges.items() if key in reached
+        }
         lists |= {key: {"wildcard": True} for key in self.wildcards if key in reached}
         content: dict[str, Any] = {
             "language": self.language,
             "intents": {
-                intent: {"data": [{"sentences": list(dict.fromkeys(texts))}]} for intent, texts in self.sentences.items()
+                intent: {"data": [{"sentences": list(dict.fromkeys(texts))}]}
+                for intent, texts in self.sentences.items()
             },
         }
         if rules := {key: text for key, text in self.rules.items() if f"<{key}>" in reached}:

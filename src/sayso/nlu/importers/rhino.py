@@ -1,7 +1,7 @@
 """Picovoice Rhino contexts (YAML): ``context: {expressions, slots, macros}``.
 
-Rhino's signs are not hassil's: ``[a, b]`` is a choice that must be made, ``(a)`` and ``(a, b)`` may be left out, ``$slot:name``
-is a slot, ``@macro`` a macro, ``$pv.TwoDigitInteger:name`` a built-in slot. Slot values stay verbatim.
+Rhino's signs are not hassil's: ``[a, b]`` is a choice that must be made, ``(a)`` and ``(a, b)`` may be left out,
+``$slot:name`` is a slot, ``@macro`` a macro, ``$pv.TwoDigitInteger:name`` a built-in slot. Slot values stay verbatim.
 """
 
 from __future__ import annotations
@@ -20,20 +20,42 @@ _RANGES = {
     "TwoDigitInteger": (0, 99),
     "Percent": (0, 100),
 }
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
-    " sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
+_ORDINALS = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+    "twentieth",
+]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BUILTINS: dict[str, list[Form]] = {
     "Alphabetic": [(letter, letter) for letter in _LETTERS],
     "SingleDigitOrdinal": [(word, str(n)) for n, word in enumerate(_ORDINALS[:9], 1)],
-    "TwoDigitOrdinal": [(word, str(n)) for n, word in enumerate(_ORDINALS, 1)]
-    + [
-        (f"{tens} {_ORDINALS[unit - 1]}" if unit else f"{tens[:-1]}ieth", str(10 * ten + unit))
-        for ten, tens in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-        for unit in range(10)
-        if ten > 2 or unit
+    "TwoDigitOrdinal": [
+        *((word, str(n)) for n, word in enumerate(_ORDINALS, 1)),
+        *(
+            (f"{tens} {_ORDINALS[unit - 1]}" if unit else f"{tens[:-1]}ieth", str(10 * ten + unit))
+            for ten, tens in enumerate(
+                ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2
+            )
+            for unit in range(10)
+            if ten > 2 or unit
+        ),
     ],
 }
 
@@ -52,7 +74,9 @@ def import_rhino(path: Path) -> str:
         options = [reader.convert(str(value)) for value in sequence(values, f"macro '{name}'", path)]
         draft.rules[name] = f"({'|'.join(options)})"
     for intent, texts in expressions.items():
-        draft.sentences[intent] = [reader.convert(str(text)) for text in sequence(texts, f"expressions of '{intent}'", path)]
+        draft.sentences[intent] = [
+            reader.convert(str(text)) for text in sequence(texts, f"expressions of '{intent}'", path)
+        ]
     return draft.write(source=f"the Rhino context {path.name}")
 
 
