@@ -58,6 +58,7 @@ WRONG: dict[str, tuple[str, str, int | None, str]] = {
     "list of nothing": (RANGE, "    wildcard: false", 20, "list 'level' has no values"),
     "backwards range": ("to: 20", "to: -5", 21, "must go upwards"),
     "range of words": ("to: 20", "to: many", 21, "must be a number, found 'many'"),
+    "fractions": ("multiplier: 0.5", "fractions: thirds", 21, "Legal: halves, tenths"),
     "open on a closed list": ("type: text", "type: open", 25, "not 'wildcard: true'"),
     "unknown slot type": ("type: text", "type: txt", 25, "did you mean 'text'"),
     "unknown slot": ("slots: {door:", "slots: {dor:", 25, "did you mean 'door'"),
@@ -184,6 +185,10 @@ def test_local_lists_do_not_leak() -> None:
 def test_inline_ranges_and_number_words() -> None:
     domain = parse_domain("intents: {i: {data: [{sentences: ['go {0..10,5:speed}']}]}}")
     assert domain.lists["0..10,5"].forms == (("zero", "0"), ("five", "5"), ("ten", "10"))
+    halves = parse_domain(
+        "intents: {i: {data: [{sentences: ['{n}']}]}}\nlists: {n: {range: {from: 20, to: 20, fractions: halves}}}"
+    )
+    assert halves.lists["n"].forms == (("twenty", "20"), ("twenty point five", "20.5"), ("twenty and a half", "20.5"))
     assert spoken_numbers(-5) == ["minus five"]
     assert set(spoken_numbers(105)) == {f"{one} hundred{link} five" for one in ("one", "a") for link in ("", " and")}
 

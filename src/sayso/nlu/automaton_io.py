@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sayso.core.automaton import Automaton, Call, Meaning, Network, SlotList
 from sayso.core.errors import BundleError, DomainError
 from sayso.core.result import Slot
-from sayso.nlu.compile import Tokens
+from sayso.nlu.networks import Tokens
 from sayso.text.normalise import normalise
 
 FORMAT = 1

@@ -26,10 +26,10 @@ RETRIES, PATIENCE = 60, 6
 # What an open slot holds when the caller has nothing better: things, names, short phrases.
 PHRASES: tuple[str, ...] = (
     "milk", "bread", "eggs", "olive oil", "apples", "paper towels", "orange juice", "peanut butter", "dog food",
-    "a new book",    "green tea", "batteries", "chicken soup", "two lemons", "ice cream", "dish soap", "some flowers", "a birthday card",
-    "tomato sauce", "coffee beans", "frozen peas", "a loaf of bread", "toothpaste", "light bulbs", "sparkling water",
-    "my blue jacket", "the old radio", "summer songs", "a call with anna", "the garden party", "brown rice",
-    "salted butter",
+    "a new book", "green tea", "batteries", "chicken soup", "two lemons", "ice cream", "dish soap",
+    "some flowers", "a birthday card", "tomato sauce", "coffee beans", "frozen peas", "a loaf of bread",
+    "toothpaste", "light bulbs", "sparkling water", "my blue jacket", "the old radio", "summer songs",
+    "a call with anna", "the garden party", "brown rice", "salted butter",
 )  # fmt: skip
 
 
