@@ -25,13 +25,14 @@ from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import load_domain
 from sayso.text.normalise import normalise
 
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 BENCH = "home_assistant"
 
 
 class Letters:
     """One token per letter: the corpus is read as text, so no trained tokenizer is needed."""
 
-    pieces: tuple[str, ...] = ("<blk>", "<unk>", *(f"▁{c}" for c in "abcdefghijklmnopqrstuvwxyz"), *"abcdefghijklmnopqrstuvwxyz'")
+    pieces: tuple[str, ...] = ("<blk>", "<unk>", *(f"▁{c}" for c in ALPHABET), *ALPHABET, "'")
     sha256 = "letters"
 
     def encode(self, text: str) -> list[int]:
@@ -47,7 +48,8 @@ def main() -> int:
         print(f"no Home Assistant sentences at {folder}; set SAYSO_CORPORA", file=sys.stderr)
         return 2
     fixtures = yaml.safe_load((folder / "tests" / "en" / "_fixtures.yaml").read_text(encoding="utf-8"))
-    lists = {slot: _names(fixtures.get(key, [])) for slot, key in (("name", "entities"), ("area", "areas"), ("floor", "floors"))}
+    keys = {"name": "entities", "area": "areas", "floor": "floors"}
+    lists = {slot: _names(fixtures.get(key, [])) for slot, key in keys.items()}
     start = time.perf_counter()
     domain = load_domain(folder / "sentences" / "en", lists=lists)
     loaded = time.perf_counter()
@@ -106,7 +108,9 @@ def _tests(folder: Path) -> list[tuple[str, str, dict[str, Any], dict[str, Any]]
 def _agrees(found: dict[str, str], expected: dict[str, Any], context: dict[str, Any]) -> bool:
     """Equal slots, apart from those that the test's context supplies."""
     wanted = {name: _value(value) for name, value in expected.items() if name in found or context.get(name) != value}
-    return {name: normalise(value) for name, value in found.items()} == {name: normalise(v) for name, v in wanted.items()}
+    return {name: normalise(value) for name, value in found.items()} == {
+        name: normalise(v) for name, v in wanted.items()
+    }
 
 
 def _value(value: Any) -> str:
@@ -120,7 +124,8 @@ def _wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _line(case: str, metric: str, value: float, low: float | None = None, high: float | None = None) -> None:
-    print(json.dumps({"bench": BENCH, "case": case, "metric": metric, "value": value, "ratio_to": None, "low": low, "high": high}))
+    line = {"bench": BENCH, "case": case, "metric": metric, "value": value, "ratio_to": None, "low": low, "high": high}
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

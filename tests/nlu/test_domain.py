@@ -151,7 +151,7 @@ def test_endless_rules_through_others_and_deep_nesting() -> None:
     with pytest.raises(DomainError, match="<a> -> <b> -> <a>"):
         parse_domain("intents: {i: {data: [{sentences: ['x <a>']}]}}\nexpansion_rules: {a: 'y <b>', b: '[z] <a>'}")
     with pytest.raises(DomainError):
-        parse_domain(f"intents: {{i: {{data: [{{sentences: ['{'(' * 5000}x{')' * 5000}']}}]}}}}")
+        parse_domain(f"intents: {{i: {{data: [{{sentences: ['{'(' * 800}x{')' * 800}']}}]}}}}")
 
 
 def test_home_assistant_layout(tmp_path: Path, letters: Letters) -> None:
