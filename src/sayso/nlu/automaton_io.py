@@ -166,6 +166,7 @@ class _Reader:
         self._values: dict[tuple[str, int], list[tuple[int, int]]] = {}
 
     def read(self) -> list[Understood]:
+        """Every meaning of the whole input."""
         meanings = self.automaton.meanings
         tails = {tail: None for node in self.automaton.main.entry for tail in self._tail(int(node), 0)}
         results = []
