@@ -1,0 +1,1 @@
+"""Cuts with meaning: corpora, manifests, splits, augmentation, synthesis and feature banks."""
