@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from test_house import MAY_IMPORT
 
 from sayso.core.config import override, parse
 from sayso.core.result import Decision, Reason, Result
@@ -138,3 +139,19 @@ def test_the_package_table_is_the_tree() -> None:
     rows = re.findall(r"^\| `(\w+)`( \(later\))? \|", ARCHITECTURE.read_text(encoding="utf-8"), re.M)
     there = {item.parent.name for item in (ROOT / "src" / "sayso").glob("*/__init__.py")}
     assert there == {name for name, later in rows if not later}
+
+
+def test_the_package_table_is_the_one_that_is_enforced() -> None:
+    rows = re.findall(r"^\| `(\w+)`(?: \(later\))? \|[^|]+\| (.+?) \|$", ARCHITECTURE.read_text(encoding="utf-8"), re.M)
+    shown: dict[str, set[str]] = {}
+    for name, allowed in rows:
+        words = set(re.findall(r"[a-z]+", re.sub(r"\(.*?\)", "", allowed)))
+        if allowed == "nothing of ours":
+            words = set()
+        elif "what training may" in allowed:
+            words = shown["training"] | {"training"}
+        elif allowed.startswith("everything but"):
+            words = {row[0] for row in rows} - words - {name}
+        shown[name] = words
+    shown.pop("cli")
+    assert shown == MAY_IMPORT
