@@ -1,0 +1,107 @@
+"""The whole model: one encoder shared by CTC, transducer and understanding heads; and its checkpoint on disk.
+
+A checkpoint is a folder: ``model.json`` (the config), ``model.safetensors`` (weights, fp16 when shipped) and
+``tokenizer.model``. Never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sayso.core.config import Config, parse
+from sayso.core.errors import ConfigError
+from sayso.models.encoders import EncoderConfig
+from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.heads import HeadConfig, IntentHead, SlotHead
+from sayso.models.joiners import AdditiveConfig, JoinerConfig
+from sayso.models.predictors import PredictorConfig, StatelessConfig
+from sayso.text.tokenizer import Tokenizer
+
+
+class ModelConfig(Config):
+    """All parts of a model. ``vocab`` includes the blank (token 0)."""
+
+    vocab: int = 256
+    encoder: EncoderConfig = ConformerConfig()
+    predictor: PredictorConfig = StatelessConfig()
+    joiner: JoinerConfig = AdditiveConfig()
+    heads: HeadConfig = HeadConfig()
+
+    def build(self) -> SpeechModel:
+        """Randomly initialised model."""
+        return SpeechModel(self)
+
+
+class CtcHead(nn.Module):
+    """Frames to label log-probabilities (Graves et al. 2006)."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, vocab)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B,T,D) to (B,T,V)."""
+        return torch.log_softmax(self.out(frames).float(), -1)
+
+
+class SpeechModel(nn.Module):
+    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = config.encoder.build()
+        width = self.encoder.width
+        self.ctc = CtcHead(width, config.vocab)
+        self.predictor = config.predictor.build(config.vocab)
+        self.joiner = config.joiner.build(width, self.predictor.width, config.vocab)
+        heads = config.heads
+        self.intent = IntentHead(heads, width) if heads.intents else None
+        self.slots = SlotHead(heads, width, config.vocab) if heads.tags else None
+
+
+def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, half: bool = False) -> None:
+    """Write ``folder`` (each file under a temporary name, then renamed); ``half`` stores fp16 weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: (value.half() if half and value.is_floating_point() else value).detach().clone().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors.tmp")
+    (folder / "model.json.tmp").write_text(json.dumps(model.config.model_dump(mode="json"), indent=1) + "\n")
+    (folder / "tokenizer.model.tmp").write_bytes(tokenizer.model)
+    for name in ("tokenizer.model", "model.json", "model.safetensors"):
+        os.replace(folder / f"{name}.tmp", folder / name)
+
+
+def load_checkpoint(folder: Path, *, heads: HeadConfig | None = None) -> tuple[SpeechModel, Tokenizer]:
+    """Model (fp32, eval mode) and tokenizer. With ``heads``, understanding heads are made anew for these classes.
+
+    Raises ``ConfigError`` where the folder is not a checkpoint or its weights do not fit its config.
+    """
+    try:
+        data = json.loads((folder / "model.json").read_text())
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(
+            f"{folder}: not a model checkpoint ({error}). It needs model.json, model.safetensors and tokenizer.model; "
+            "the general English one is models/base of a checkout"
+        ) from None
+    config = parse(ModelConfig, data, where=str(folder / "model.json"))
+    if heads is not None:
+        config = config.model_copy(update={"heads": heads})
+        weights = {k: v for k, v in weights.items() if not k.startswith(("intent.", "slots."))}
+    model = config.build()
+    missing, unexpected = model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False)
+    fresh = ("intent.", "slots.") if heads is not None else ()
+    wrong = [name for name in missing if not (fresh and name.startswith(fresh))] + list(unexpected)
+    if wrong:
+        raise ConfigError(f"{folder}/model.safetensors does not fit model.json: {', '.join(wrong[:5])}")
+    return model.eval(), Tokenizer.load(folder / "tokenizer.model")

@@ -1,0 +1,1 @@
+"""One training loop that reads every recipe."""

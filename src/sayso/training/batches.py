@@ -1,0 +1,139 @@
+"""From feature banks to batches: buckets of like duration, feature-domain augmentation, everything a function of the step.
+
+The batch of step ``n`` depends only on the seed and ``n``, so a resumed run sees exactly the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sayso.training.recipe import SpecAugmentConfig
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training example: where its features are, its token ids, and its meaning (-1: unknown)."""
+
+    bank: int
+    index: int
+    frames: int
+    tokens: tuple[int, ...]
+    intent: int = -1
+    tags: tuple[int, ...] = ()
+
+
+@dataclass
+class Batch:
+    """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) with -100 for unknown."""
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    intent: Tensor
+    tags: Tensor
+
+
+class Batcher:
+    """Deterministic batches of about ``seconds`` of audio, drawn with weights, similar lengths together."""
+
+    def __init__(self, items: Sequence[Item], weights: Sequence[float], seconds: float, seed: int) -> None:
+        order = sorted(range(len(items)), key=lambda i: items[i].frames)
+        self.items = [items[i] for i in order]
+        self.weights = np.asarray([weights[i] for i in order], np.float64)
+        self.frames = np.asarray([item.frames for item in self.items], np.int64)
+        self.budget = int(seconds * 100)
+        self.seed = seed
+        self._epoch = -1
+        self._batches: list[NDArray[np.int64]] = []
+
+    def plan(self, step: int) -> list[Item]:
+        """The items of one step; each epoch draws every item ``weight`` times on average."""
+        epoch, inside = 0, step
+        while True:
+            batches = self._epoch_batches(epoch)
+            if inside < len(batches):
+                return [self.items[i] for i in batches[inside]]
+            inside -= len(batches)
+            epoch += 1
+
+    def _epoch_batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        if epoch == self._epoch:
+            return self._batches
+        rng = np.random.default_rng((self.seed, 1, epoch))
+        whole = np.floor(self.weights)
+        counts = (whole + (rng.random(len(self.weights)) < self.weights - whole)).astype(np.int64)
+        chosen = np.repeat(np.arange(len(self.items)), counts)
+        # jitter the sort key so that bucket mates change between epochs
+        chosen = chosen[np.argsort(self.frames[chosen] * rng.uniform(0.9, 1.1, len(chosen)), kind="stable")]
+        batches: list[NDArray[np.int64]] = []
+        start = longest = 0
+        for end in range(len(chosen) + 1):
+            grown = max(longest, int(self.frames[chosen[end]])) if end < len(chosen) else 0
+            if end == len(chosen) or (end > start and grown * (end - start + 1) > self.budget):
+                batches.append(chosen[start:end])
+                start, grown = end, int(self.frames[chosen[end]]) if end < len(chosen) else 0
+            longest = grown
+        self._batches = [batches[i] for i in rng.permutation(len(batches)) if len(batches[i])]
+        self._epoch = epoch
+        return self._batches
+
+
+def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
+    """Pad to the longest row."""
+    longest, most = max(len(f) for f in features), max(1, max(len(i.tokens) for i in items))
+    batch = len(items)
+    x = torch.zeros(batch, longest, features[0].shape[1])
+    targets = torch.zeros(batch, most, dtype=torch.int64)
+    tags = torch.full((batch, most), -100, dtype=torch.int64)
+    for row, (frame, item) in enumerate(zip(features, items, strict=True)):
+        x[row, : len(frame)] = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32))
+        targets[row, : len(item.tokens)] = torch.tensor(item.tokens, dtype=torch.int64)
+        if item.tags:
+            tags[row, : len(item.tags)] = torch.tensor(item.tags, dtype=torch.int64)
+    return Batch(
+        x,
+        torch.tensor([len(f) for f in features]),
+        targets,
+        torch.tensor([len(i.tokens) for i in items]),
+        torch.tensor([i.intent for i in items]),
+        tags,
+    )
+
+
+def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:
+    """Tempo and vocal-tract warp, level, then time and frequency masks (at the clip's mean); (T,F) to (T',F)."""
+    frames, mels = features.shape
+    stretch = 1.0 + rng.uniform(-config.tempo, config.tempo)
+    times = np.linspace(0, frames - 1, max(8, round(frames * stretch)))
+    warp = 1.0 + rng.uniform(-config.vocal_tract, config.vocal_tract)
+    bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
+    x = _interpolate(_interpolate(features.astype(np.float32), times).T, bins).T + rng.uniform(-config.level, config.level)
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    fill = x.mean()
+    for _ in range(config.frequency_masks):
+        width = int(rng.integers(0, config.frequency_width + 1))
+        start = int(rng.integers(0, mels - width + 1))
+        x[:, start : start + width] = fill
+    budget = int(len(x) * config.time_share)
+    while budget > 0:
+        width = int(rng.integers(1, config.time_width + 1))
+        start = int(rng.integers(0, max(1, len(x) - width)))
+        x[start : start + width] = fill
+        budget -= width
+    return x
+
+
+def _interpolate(x: Floats, positions: NDArray[np.float64]) -> Floats:
+    low = np.floor(positions).astype(np.int64)
+    high = np.minimum(low + 1, len(x) - 1)
+    share = (positions - low).astype(np.float32)[:, None]
+    return x[low] * (1 - share) + x[high] * share

@@ -1,0 +1,73 @@
+"""Training state on disk: weights, moving average, optimiser moments and the step, as safetensors and JSON, never pickle.
+
+Randomness is a function of (seed, step), so nothing else is needed for a resumed run to take the identical next step. The
+folder is written under a temporary name and renamed; a killed run leaves the previous checkpoint whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sayso.core.errors import ConfigError
+
+
+class Average:
+    """Exponential moving average of a model's floating-point state; warm-up keeps early weights from lingering."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model's present weights."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.shadow[name].lerp_(value.to(self.shadow[name].dtype), 1 - decay)
+            else:
+                self.shadow[name].copy_(value)
+
+
+def save_state(folder: Path, step: int, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer, extra: dict[str, Any]) -> None:
+    """Write the training state to ``folder`` atomically."""
+    fresh = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
+    moments = {f"{i}/{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)}
+    save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
+    (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore what ``save_state`` wrote; returns its JSON part (``step`` among it)."""
+    if not folder.exists():  # killed between the two renames
+        folder = folder.with_name(folder.name + ".old")
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        average.shadow = load_file(folder / "average.safetensors")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in load_file(folder / "optimiser.safetensors").items():
+            index, _, key = name.partition("/")
+            moments.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConfigError(f"{folder}: this training state does not fit the recipe or is damaged ({error}); delete it to start anew") from None
+    return state

@@ -1,0 +1,210 @@
+"""The training loop: Lightning Fabric for devices and precision, everything else plain.
+
+Warm-up and cosine rate, global-norm clipping, moving average of weights, validation by greedy WER, a run folder with config,
+metrics as JSON lines, curves as a picture, and checkpoints from which a killed run takes the identical next step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric
+import numpy as np
+import torch
+from torch import Tensor
+
+from sayso.decoding.greedy import CtcGreedy
+from sayso.evaluation.metrics import word_errors
+from sayso.models.assembly import SpeechModel, save_checkpoint
+from sayso.models.streaming import Context
+from sayso.text.tokenizer import Tokenizer
+from sayso.training.batches import Batcher, Floats, Item, augment, collate
+from sayso.training.checkpoint import Average, load_state, save_state
+from sayso.training.objective import objective
+from sayso.training.recipe import TrainingConfig
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Corpus:
+    """Training items with their weights, validation items, and how to get an item's features."""
+
+    train: list[Item]
+    weights: list[float]
+    valid: list[Item]
+    features: Callable[[Item], Floats]
+
+
+@dataclass
+class Progress:
+    """What the loop remembers between checkpoints."""
+
+    step: int = 0
+    best: float = math.inf
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Trainer:
+    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in ``folder/model``."""
+
+    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say) -> None:
+        torch.set_num_threads(config.threads)
+        precision = "bf16-mixed" if config.precision == "bf16" else "32-true"
+        self.fabric = lightning_fabric.Fabric(accelerator="auto", devices=1, precision=precision)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
+        self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
+        self.folder, self.say = folder, say
+        decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+        optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.rate,
+            betas=(0.9, 0.98),
+        )
+        self.model, self.optimiser = self.fabric.setup(_Step(model), optimiser)
+        self.average = Average(model, config.ema)
+        self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds, config.seed)
+        self.progress = Progress()
+
+    def fit(self) -> Path:
+        """Train; returns the folder of the averaged model. Resumes where ``folder/state`` left off."""
+        self._resume()
+        began = time.monotonic() - self.progress.seconds
+        try:
+            while not self._finished():
+                self._step()
+                self.progress.seconds = time.monotonic() - began
+                self._report()
+        except KeyboardInterrupt:
+            self.say("interrupted: keeping the weights so far")
+        self._checkpoint()
+        self.validate()
+        return self.folder / "model"
+
+    def _finished(self) -> bool:
+        late = self.config.minutes is not None and self.progress.seconds >= self.config.minutes * 60
+        return late or self.progress.step >= self.config.steps
+
+    def _share(self) -> float:
+        """How much of the run is done, by steps or by time."""
+        share = self.progress.step / self.config.steps
+        if self.config.minutes is not None:
+            share = max(share, self.progress.seconds / (self.config.minutes * 60))
+        return min(1.0, share)
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.progress.step + 1) / self.config.warmup)
+        cosine = 0.5 * (1 + math.cos(math.pi * self._share()))
+        return self.config.rate * warm * (self.config.final_rate + (1 - self.config.final_rate) * cosine)
+
+    def _step(self) -> None:
+        c, step = self.config, self.progress.step
+        torch.manual_seed(c.seed * 1_000_003 + step)
+        rng = np.random.default_rng((c.seed, 2, step))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        self.raw.train()
+        for part in range(c.accumulate):
+            items = self.batcher.plan(step * c.accumulate + part)
+            rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
+            chunk = int(rng.choice(c.chunks))
+            context = Context(chunk or None, c.left_frames if chunk else None)
+            losses = self.model(collate(rows, items), context, c.weights)
+            self.fabric.backward(losses["total"] / c.accumulate)
+            for name, value in losses.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
+        norm = self.fabric.clip_gradients(self.model, self.optimiser, max_norm=c.clip, error_if_nonfinite=False)
+        healthy = bool(torch.isfinite(norm)) if isinstance(norm, Tensor) else True
+        if healthy:
+            self.optimiser.step()
+        self.progress.sums["skipped"] = self.progress.sums.get("skipped", 0.0) + float(not healthy)
+        self.optimiser.zero_grad()
+        self.progress.step += 1
+        self.average.update(self.raw, self.progress.step)
+
+    def _report(self) -> None:
+        step = self.progress.step
+        if step % 50 == 0:
+            means = {k: round(v / 50, 4) for k, v in self.progress.sums.items()}
+            self.progress.sums = {}
+            self._log({"step": step, "seconds": round(self.progress.seconds, 1), "rate": self._rate(), **means})
+            self.say(f"step {step}  {100 * self._share():.0f}%  " + "  ".join(f"{k} {v:.3f}" for k, v in means.items()))
+        if step % self.config.validate_every == 0:
+            self.validate()
+        if step % self.config.checkpoint_every == 0:
+            self._checkpoint()
+
+    def validate(self) -> float:
+        """Greedy CTC WER of the averaged weights on ``valid``, in the streaming context."""
+        items = self.corpus.valid[: self.config.validate_clips]
+        if not items:
+            return math.nan
+        kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
+        self.raw.load_state_dict(self.average.shadow)
+        errors, words = greedy_errors(self.raw, self.tokenizer, items, self.corpus.features)
+        self.raw.load_state_dict(kept)
+        wer = errors / max(1, words)
+        self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
+        self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips)")
+        self.progress.best = min(self.progress.best, wer)
+        return wer
+
+    def _checkpoint(self) -> None:
+        extra = {"seconds": self.progress.seconds, "best": self.progress.best if math.isfinite(self.progress.best) else None}
+        save_state(self.folder / "state", self.progress.step, self.raw, self.average, self.optimiser, extra)
+        kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
+        self.raw.load_state_dict(self.average.shadow)
+        save_checkpoint(self.raw, self.tokenizer, self.folder / "model")
+        self.raw.load_state_dict(kept)
+
+    def _resume(self) -> None:
+        state = self.folder / "state"
+        if state.exists() or state.with_name("state.old").exists():
+            found = load_state(state, self.raw, self.average, self.optimiser)
+            self.progress = Progress(found["step"], found["best"] or math.inf, found["seconds"])
+            self.say(f"resuming {self.folder} at step {self.progress.step}")
+
+    def _log(self, row: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+class _Step(torch.nn.Module):
+    """The objective as a module's forward, which is what Fabric wraps for precision and devices."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Any, context: Context, weights: Any) -> dict[str, Tensor]:
+        return objective(self.model, batch, context, weights)
+
+
+@torch.no_grad()
+def greedy_errors(
+    model: SpeechModel, tokenizer: Tokenizer, items: Sequence[Item], features: Callable[[Item], Floats]
+) -> tuple[int, int]:
+    """Word errors and reference words of greedy CTC over ``items`` in the model's streaming context."""
+    model.eval()
+    errors = words = 0
+    order = sorted(items, key=lambda item: item.frames)
+    for start in range(0, len(order), 16):
+        group = order[start : start + 16]
+        batch = collate([features(item) for item in group], group)
+        encoded, frames = model.encoder(batch.features, batch.lengths)
+        log_probs = model.ctc(encoded).numpy()
+        for row, item in enumerate(group):
+            decoder = CtcGreedy()
+            decoder.accept(log_probs[row, : int(frames[row])])
+            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(decoder.tokens))
+            errors, words = errors + wrong, words + total
+    return errors, words

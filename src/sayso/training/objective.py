@@ -1,0 +1,48 @@
+"""What one batch costs: the weighted sum of CTC, transducer, intent and slot losses on one pass of the shared encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sayso.losses import ctc_loss, transducer_loss
+from sayso.losses.alignment import ctc_emission_frames
+from sayso.models.assembly import SpeechModel
+from sayso.models.streaming import Context
+from sayso.training.batches import Batch
+from sayso.training.recipe import LossWeights
+
+
+def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
+    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label, so that long clips do not dominate."""
+    encoded, frames = model.encoder(batch.features, batch.lengths, context)
+    losses: dict[str, Tensor] = {}
+    labels = batch.target_lengths.clamp(min=1)
+    spoken = (batch.target_lengths > 0).float()
+    log_probs = model.ctc(encoded)
+    ctc = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
+    losses["ctc"] = (ctc / labels * spoken).sum() / spoken.sum().clamp(min=1)
+    if weights.transducer > 0:
+        losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share)
+    if model.intent is not None and bool((batch.intent >= 0).any()):
+        losses["intent"] = functional.nll_loss(model.intent(encoded, frames), batch.intent, ignore_index=-1)
+    if model.slots is not None and bool((batch.tags >= 0).any()):
+        at = ctc_emission_frames(log_probs, batch.targets, frames, batch.target_lengths)
+        states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
+        tags = model.slots(states, batch.targets, batch.target_lengths)
+        losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
+    losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+    return losses
+
+
+def _transducer(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float) -> Tensor:
+    """The transducer loss on a share of the rows (they come in random order), trimmed to their own longest."""
+    size = encoded.shape[0]
+    rows = torch.nonzero(torch.rand(size) < share)[:, 0]
+    rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64)
+    most_t, most_u = int(frames[rows].max()), max(1, int(batch.target_lengths[rows].max()))
+    targets = batch.targets[rows, :most_u]
+    logits = model.joiner(encoded[rows, :most_t], model.predictor(targets))
+    loss = transducer_loss(logits, targets, frames[rows], batch.target_lengths[rows], reduction="none")
+    return (loss / batch.target_lengths[rows].clamp(min=1)).mean()

@@ -1,0 +1,108 @@
+"""A recipe: the typed content of one TOML file that the training loop reads.
+
+``[model]`` says what is trained (or ``init`` a checkpoint to start from), ``[data]`` on what, ``[training]`` how. Recipes hold
+data, never code; ``key=value`` overrides change one value at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from sayso.core.config import Config, override, parse, read_toml
+from sayso.data.augment import AugmentConfig
+from sayso.models.assembly import ModelConfig
+
+
+class Source(Config):
+    """Speech to train on: a corpus folder under the corpora (``corpus``) or a manifest of cuts (``manifest``).
+
+    ``copies`` augmented versions are made once beside the clean one; ``weight`` is the share of batches it gets relative to
+    its size; ``negative``: other people's talk, the intent head learns to call it out of domain.
+    """
+
+    corpus: str | None = None
+    manifest: str | None = None
+    split: str = "train"
+    augment: AugmentConfig | None = None
+    clean: bool = True
+    copies: int = Field(default=0, ge=0)
+    weight: float = Field(default=1.0, gt=0)
+    negative: bool = False
+
+
+class DataConfig(Config):
+    """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it on)."""
+
+    train: tuple[Source, ...] = ()
+    tokenizer_text: tuple[str, ...] = ()
+    cache: str = "runs/cache"
+    processes: int = 2
+
+
+class SpecAugmentConfig(Config):
+    """SpecAugment (Park et al. 2019) and feature-domain tempo and vocal-tract warps, drawn anew for every batch."""
+
+    frequency_masks: int = 2
+    frequency_width: int = 20
+    time_share: float = 0.12
+    time_width: int = 20
+    tempo: float = 0.12
+    vocal_tract: float = 0.1
+    level: float = 2.0  # natural-log energy, uniform in +-level
+
+
+class LossWeights(Config):
+    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time."""
+
+    ctc: float = 0.6
+    transducer: float = 0.4
+    transducer_share: float = Field(default=0.4, gt=0, le=1)
+    intent: float = 0.5
+    slots: float = 0.3
+
+
+class TrainingConfig(Config):
+    """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
+
+    ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything visible).
+    """
+
+    seed: int = 0
+    steps: int = 6000
+    minutes: float | None = None
+    batch_seconds: float = 90.0
+    accumulate: int = 1
+    rate: float = 1.5e-3
+    warmup: int = 500
+    decay: float = 0.02
+    final_rate: float = 0.02  # of ``rate``, at the end of the cosine
+    clip: float = 2.0
+    ema: float = 0.999
+    precision: Literal["fp32", "bf16"] = "bf16"
+    chunks: tuple[int, ...] = (4, 4, 8, 0)
+    left_frames: int = 32
+    freeze: tuple[str, ...] = ()
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    validate_clips: int = 300
+    threads: int = 2
+    weights: LossWeights = LossWeights()
+    spec: SpecAugmentConfig = SpecAugmentConfig()
+
+
+class Recipe(Config):
+    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only add heads."""
+
+    name: str = "run"
+    init: str | None = None
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """Read a TOML recipe with ``key=value`` overrides; ``ConfigError`` names the key and the nearest legal one."""
+    return parse(Recipe, override(read_toml(path), overrides), where=str(path))

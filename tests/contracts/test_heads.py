@@ -1,0 +1,85 @@
+"""Heads, predictors and joiners: streams equal wholes, padding is inert, checkpoints round-trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sayso.core.errors import ConfigError
+from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
+from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.heads import HeadConfig, IntentHead, SlotHead
+from sayso.models.joiners import JOINERS
+from sayso.models.predictors import PREDICTORS
+from sayso.text.tokenizer import train_tokenizer
+
+HEADS = HeadConfig(intents=("on", "off"), tags=("O", "B-area", "I-area"), width=16)
+
+
+def test_intent_pooling_streams() -> None:
+    torch.manual_seed(0)
+    head = IntentHead(HEADS, 24).double().eval()
+    frames, lengths = torch.randn(3, 13, 24, dtype=torch.float64), torch.tensor([13, 7, 1])
+    whole = head(frames, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        state, got = head.init_state(1), None
+        for start in range(0, length, 4):
+            piece = torch.nn.functional.pad(frames[row : row + 1, start : min(start + 4, length)], (0, 0, 0, 0))
+            got, state = head.step(piece, torch.tensor([piece.shape[1]]), state)
+        assert got is not None
+        torch.testing.assert_close(got[0], whole[row], rtol=0, atol=1e-9)
+    assert torch.allclose(whole.exp().sum(1), torch.ones(3, dtype=whole.dtype))
+
+
+def test_slot_tags_ignore_padding() -> None:
+    torch.manual_seed(0)
+    head = SlotHead(HEADS, 24, 30).double().eval()
+    frames, tokens = torch.randn(2, 6, 24, dtype=torch.float64), torch.randint(1, 30, (2, 6))
+    lengths = torch.tensor([6, 3])
+    together = head(frames, tokens, lengths)
+    alone = head(frames[1:, :3], tokens[1:, :3], lengths[1:])
+    torch.testing.assert_close(together[1, :3], alone[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", sorted(PREDICTORS))
+def test_predictor_steps_equal_the_whole(kind: str) -> None:
+    torch.manual_seed(0)
+    predictor = PREDICTORS[kind](width=12).build(9).double().eval()
+    targets = torch.randint(1, 9, (2, 5))
+    whole = predictor(targets)
+    assert whole.shape == (2, 6, 12)
+    history = torch.cat([torch.zeros(2, predictor.context, dtype=torch.int64), targets], 1)
+    for u in range(6):
+        torch.testing.assert_close(predictor.step(history[:, u : u + predictor.context]), whole[:, u])
+
+
+@pytest.mark.parametrize("kind", sorted(JOINERS))
+def test_joiner_steps_equal_the_lattice(kind: str) -> None:
+    torch.manual_seed(0)
+    joiner = JOINERS[kind](width=12).build(10, 11, 9).double()
+    encoded, predicted = torch.randn(2, 4, 10, dtype=torch.float64), torch.randn(2, 3, 11, dtype=torch.float64)
+    lattice = joiner(encoded, predicted)
+    torch.testing.assert_close(joiner.step(encoded[:, 1], predicted[:, 2]), lattice[:, 1, 2])
+
+
+def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["turn on the light", "set a timer", "play some jazz"] * 9, tmp_path / "t.model", vocab=40)
+    encoder = ConformerConfig(width=16, layers=1, heads=2, feedforward=24, channels=8)
+    model = ModelConfig(vocab=tokenizer.size, encoder=encoder).build()
+    save_checkpoint(model, tokenizer, tmp_path / "ck")
+    loaded, same = load_checkpoint(tmp_path / "ck")
+    assert same.pieces == tokenizer.pieces
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    adapted, _ = load_checkpoint(tmp_path / "ck", heads=HEADS)
+    assert adapted.intent is not None and adapted.slots is not None
+    save_checkpoint(model, tokenizer, tmp_path / "half", half=True)
+    assert (tmp_path / "half/model.safetensors").stat().st_size < 0.6 * (tmp_path / "ck/model.safetensors").stat().st_size
+    (tmp_path / "ck/model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match="not a model checkpoint"):
+        load_checkpoint(tmp_path / "ck")
+    with pytest.raises(ConfigError, match="models/base"):
+        load_checkpoint(tmp_path / "nowhere")
