@@ -7,7 +7,7 @@ files. Blocks that the operating system dropped are logged, not hidden.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import ModuleType
 
 import numpy as np
@@ -22,7 +22,7 @@ _REMEDY = "plug one in, choose it as the system's default input, or give a recor
 _log = logging.getLogger("sayso.audio")
 
 
-def record(sample_rate: int = 16000, block_s: float = 0.1) -> Iterator[Floats]:
+def record(sample_rate: int = 16000, block_s: float = 0.1) -> Generator[Floats, None, None]:
     """Blocks (n,) of about ``block_s`` seconds in [-1, 1] from the default input, until the caller stops iterating.
 
     Raises ``MissingExtra`` without ``sounddevice``; ``AudioError`` at the first ``next`` without PortAudio or an
