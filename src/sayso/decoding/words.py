@@ -1,0 +1,61 @@
+"""Timed words from tokens: a piece that begins with '▁' opens a word.
+
+A word starts with its first token's first frame and ends where its last token was last seen, but not after the
+next word begins. Its confidence is the geometric mean of its tokens' posteriors: one bad piece must show in a
+long word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sayso.core.result import Word
+
+
+def words(
+    tokens: Sequence[int],
+    frames: Sequence[int],
+    log_probs: Sequence[float],
+    pieces: Sequence[str],
+    *,
+    frame_s: float,
+    ends: Sequence[int] | None = None,
+    offset_s: float = 0.0,
+) -> list[Word]:
+    """Words of one hypothesis; no tokens give no words.
+
+    ``frames[i]`` is the first frame of token ``i``, ``ends[i]`` the first frame after it (default: one frame later),
+    ``frame_s`` the length of a frame, ``offset_s`` the time of frame 0. Pieces such as ``<unk>`` have no text.
+    """
+    if not len(tokens) == len(frames) == len(log_probs) == len(tokens if ends is None else ends):
+        raise ValueError(f"{len(tokens)} tokens, {len(frames)} frames, {len(log_probs)} log posteriors: not one each")
+    spans = spans_of(tokens, pieces)
+    found: list[Word] = []
+    for position, (first, last) in enumerate(spans):
+        text = "".join(_text(pieces[token]) for token in tokens[first : last + 1])
+        if not text:
+            continue
+        end = frames[last] + 1 if ends is None else ends[last]
+        if position + 1 < len(spans):
+            end = max(frames[last], min(end, frames[spans[position + 1][0]]))
+        mean = sum(log_probs[first : last + 1]) / (last + 1 - first)
+        found.append(
+            Word(
+                text=text,
+                start=offset_s + frames[first] * frame_s,
+                end=offset_s + end * frame_s,
+                confidence=min(1.0, math.exp(mean)),
+            )
+        )
+    return found
+
+
+def spans_of(tokens: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """First and last token index of every word; tokens before the first '▁' make a word too."""
+    starts = [i for i, token in enumerate(tokens) if i == 0 or pieces[token].startswith("▁")]
+    return list(zip(starts, [start - 1 for start in starts[1:]] + [len(tokens) - 1], strict=True)) if starts else []
+
+
+def _text(piece: str) -> str:
+    return "" if piece.startswith("<") and piece.endswith(">") else piece.replace("▁", "")

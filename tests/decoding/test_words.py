@@ -1,0 +1,32 @@
+"""Word times and confidences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sayso.decoding.words import spans_of, words
+
+PIECES = ("<blk>", "<unk>", "▁turn", "▁", "o", "n", "▁up")
+
+
+def test_words_are_cut_at_openers_and_timed_by_frames() -> None:
+    tokens, frames, ends = [2, 3, 4, 5, 6], [1, 4, 5, 7, 8], [3, 5, 7, 10, 11]
+    log_probs = [math.log(0.9), math.log(0.5), math.log(0.8), math.log(1.0), math.log(0.7)]
+    turn, on, up = words(tokens, frames, log_probs, PIECES, frame_s=0.08, ends=ends, offset_s=2.0)
+    assert [w.text for w in (turn, on, up)] == ["turn", "on", "up"]
+    assert (turn.start, turn.end) == pytest.approx((2.08, 2.24))
+    assert (on.start, on.end) == pytest.approx((2.32, 2.64))  # held to frame 10, but the next word starts at 8
+    assert on.confidence == pytest.approx((0.5 * 0.8 * 1.0) ** (1 / 3))
+    assert (up.start, up.end) == pytest.approx((2.64, 2.88))
+
+
+def test_unknowns_have_no_text_and_nothing_gives_nothing() -> None:
+    assert words([], [], [], PIECES, frame_s=0.08) == []
+    assert words([1], [0], [0.0], PIECES, frame_s=0.08) == []
+    assert spans_of([5, 2, 4], PIECES) == [(0, 0), (1, 2)]
+    (word,) = words([2, 5], [3, 3], [0.0, 0.0], PIECES, frame_s=0.1)
+    assert (word.text, word.start, word.end, word.confidence) == ("turnn", pytest.approx(0.3), pytest.approx(0.4), 1.0)
+    with pytest.raises(ValueError, match="not one each"):
+        words([2], [], [0.0], PIECES, frame_s=0.08)
