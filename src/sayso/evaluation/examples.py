@@ -1,0 +1,177 @@
+"""Reading what recordings should be understood as.
+
+Two formats come in: plain JSONL (``audio``, ``text?``, ``intent?``, ``slots?``; the corpora's ``SPLIT.jsonl`` and
+``labels.jsonl`` are such files) and Lhotse ``CutSet`` JSONL, read here without Lhotse because the floor judges too.
+Every mistake names file, line and field. Keys that are not ours are left alone: corpora carry age, accent and the
+like.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sayso.core.errors import DataError
+from sayso.core.result import Example, Slot
+
+
+def read_examples(path: str | Path) -> list[Example]:
+    """Examples of a ``.jsonl`` or ``.jsonl.gz`` file, or of a folder that holds exactly one.
+
+    In plain JSONL ``"intent": null`` written out means that the recording must be rejected; without the key the intent
+    is unknown. An intent without ``slots`` has none; ``"slots": null`` says that they are unknown. Audio paths are
+    resolved against the manifest's folder; whether they exist is found out when they are read. ``DataError``
+    otherwise.
+    """
+    file = _manifest(Path(path))
+    examples = [_example(row, file, line) for line, row in _rows(file)]
+    if not examples:
+        raise DataError(
+            f"{file}: holds no examples; each line is an object such as " + '{"audio": "a.wav", "intent": "lock"}'
+        )
+    return examples
+
+
+def _manifest(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(item for item in path.iterdir() if item.name.endswith((".jsonl", ".jsonl.gz")))
+    if len(found) != 1:
+        names = ", ".join(item.name for item in found) or "none"
+        raise DataError(
+            f"{path}: a folder must hold exactly one .jsonl manifest (found: {names}); name the file itself"
+        )
+    return found[0]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(
+                        f"{path}:{number}: not valid JSON ({error.msg}); one object per line is expected"
+                    ) from None
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}:{number}: expected an object, found {type(row).__name__}")
+                yield number, row
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such manifest; give a .jsonl file or a folder that holds one") from None
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as a manifest ({error})") from None
+
+
+def _example(row: dict[str, Any], file: Path, line: int) -> Example:
+    where = f"{file}:{line}"
+    if "supervisions" in row or str(row.get("type", "")).endswith("Cut"):
+        return _from_cut(row, file, where)
+    audio = _text(row, "audio", where)
+    if audio is None:
+        raise DataError(f"{where}: 'audio' is missing; it names the recording, relative to {file.parent}")
+    intent = _text(row, "intent", where)
+    negative = "intent" in row and intent is None
+    return Example(
+        audio=str(file.parent / audio),
+        text=_text(row, "text", where),
+        intent=intent,
+        slots=_slots(row, where, known=intent is not None),
+        negative=negative,
+        speaker=_text(row, "speaker", where),
+        language=_text(row, "language", where) or "en",
+        source=_text(row, "source", where),
+        duration_s=_number(row, "duration", where),
+    )
+
+
+def _from_cut(row: dict[str, Any], file: Path, where: str) -> Example:
+    """A Lhotse MonoCut or MultiCut of a whole recording with one supervision (or none)."""
+    recording = _table(row, "recording", where)
+    sources = recording.get("sources") or [{}]
+    if not isinstance(sources, list) or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
+        raise DataError(
+            f"{where}: 'recording.sources' must name one source of type 'file'; save the cuts with their audio"
+        )
+    source = _text(sources[0], "source", f"{where}: recording")
+    if source is None:
+        raise DataError(f"{where}: 'recording.sources[0].source' is missing; it names the recording")
+    duration, whole = _number(row, "duration", where), _number(recording, "duration", where)
+    if _number(row, "start", where) or (duration and whole and abs(duration - whole) > 0.01):
+        raise DataError(
+            f"{where}: the cut is a part of its recording; save the parts as files of their own to judge them"
+        )
+    supervisions = row.get("supervisions") or []
+    if (
+        not isinstance(supervisions, list)
+        or len(supervisions) > 1
+        or not all(isinstance(item, dict) for item in supervisions)
+    ):
+        raise DataError(f"{where}: 'supervisions' must be a list of at most one; split the cut at its supervisions")
+    spoken: dict[str, Any] = supervisions[0] if supervisions else {}
+    custom = _table(spoken, "custom", where)
+    intent = _text(custom, "intent", where)
+    return Example(
+        audio=str(file.parent / source),
+        text=_text(spoken, "text", where),
+        intent=intent,
+        slots=_slots(custom, where, known=intent is not None),
+        negative="intent" in custom and intent is None,
+        speaker=_text(spoken, "speaker", where),
+        language=_text(spoken, "language", where) or "en",
+        source=_text(custom, "source", where),
+        duration_s=duration,
+    )
+
+
+def _slots(row: dict[str, Any], where: str, *, known: bool) -> tuple[Slot, ...] | None:
+    if "slots" not in row:
+        return () if known else None
+    value = row["slots"]
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        value = [{"name": name, "value": item} for name, item in value.items()]
+    if not isinstance(value, list):
+        raise DataError(
+            f"{where}: 'slots' must be an object or a list of {{name, value}}, found {type(value).__name__}"
+        )
+    return tuple(_slot(item, f"{where}: slots[{index}]") for index, item in enumerate(value))
+
+
+def _slot(item: Any, where: str) -> Slot:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: expected an object with 'name' and 'value', found {type(item).__name__}")
+    name, value = _text(item, "name", where), item.get("value")
+    if name is None or isinstance(value, (dict, list, bool)) or value is None:
+        raise DataError(f"{where}: needs 'name' and 'value', both strings; found {item!r}")
+    return Slot(name=name, value=str(value), text=_text(item, "text", where) or "")
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str | None:
+    value = row.get(key)
+    if value is None or (isinstance(value, str) and (value or key == "text")):
+        return value
+    if key == "speaker" and isinstance(value, int):
+        return str(value)
+    raise DataError(f"{where}: '{key}' must be a non-empty string, found {value!r}")
+
+
+def _number(row: dict[str, Any], key: str, where: str) -> float | None:
+    value = row.get(key)
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return None if value is None else float(value)
+    raise DataError(f"{where}: '{key}' must be a number of seconds, found {value!r}")
+
+
+def _table(row: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = row.get(key)
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise DataError(f"{where}: '{key}' must be an object, found {type(value).__name__}")

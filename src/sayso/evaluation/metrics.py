@@ -1,0 +1,173 @@
+"""What is counted: errors in words and letters, meaning, confidence. Counting only; intervals are ``bootstrap``'s
+work.
+
+Each function takes one pair of reference and hypothesis and returns counts that may be summed over utterances.
+Alignment is rapidfuzz's Levenshtein (the one jiwer uses). A slot is right when name and value are exactly equal:
+``sixteen ounce`` is not ``16 ounce``. SLU-F1 follows SLURP (Bastianelli et al. 2020, arXiv:2011.13205, sec. 5 and the
+official script).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rapidfuzz.distance import Levenshtein
+
+from sayso.core.result import Example, Result, Slot
+
+
+class EditCounts(NamedTuple):
+    """Alignment of a hypothesis with a reference of ``hits + substitutions + deletions`` units."""
+
+    hits: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def errors(self) -> int:
+        """S + D + I."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def length(self) -> int:
+        """Units in the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+
+class F1Counts(NamedTuple):
+    """True and false positives and false negatives; SLU-F1 counts in fractions."""
+
+    tp: float
+    fp: float
+    fn: float
+
+
+def edit_counts(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> EditCounts:
+    """Minimal edits from ``reference`` to ``hypothesis``; words as a list, letters as a string."""
+    kinds: Counter[str] = Counter()
+    for operation in Levenshtein.opcodes(reference, hypothesis):
+        source, target = operation.src_end - operation.src_start, operation.dest_end - operation.dest_start
+        kinds[operation.tag] += max(source, target)
+    return EditCounts(kinds["equal"], kinds["replace"], kinds["delete"], kinds["insert"])
+
+
+def word_errors(reference: str, hypothesis: str) -> EditCounts:
+    """Edits between words, split at white space."""
+    return edit_counts(reference.split(), hypothesis.split())
+
+
+def char_errors(reference: str, hypothesis: str) -> EditCounts:
+    """Edits between characters, spaces counted, as jiwer's CER does."""
+    return edit_counts(" ".join(reference.split()), " ".join(hypothesis.split()))
+
+
+def understood(result: Result) -> tuple[str | None, tuple[Slot, ...]]:
+    """The intent and slots that count: none after a rejection; a question back (``clarify``) is still understood."""
+    if result.decision == "reject" or result.intent is None:
+        return None, ()
+    return result.intent.name, result.slots
+
+
+def intent_right(example: Example, result: Result) -> bool:
+    """The intent is the expected one; a negative is right when, and only when, it was rejected."""
+    return result.decision == "reject" if example.negative else understood(result)[0] == example.intent
+
+
+def command_right(example: Example, result: Result) -> bool:
+    """Intent and every slot value exactly right, nothing missing and nothing added."""
+    intent, slots = understood(result)
+    return intent is not None and intent == example.intent and _bag(slots) == _bag(example.slots or ())
+
+
+def slot_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:
+    """Multiset match of exact (name, value)."""
+    common = sum((_bag(gold) & _bag(predicted)).values())
+    return F1Counts(common, len(predicted) - common, len(gold) - common)
+
+
+def slu_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:
+    """SLURP's word and character counts, summed.
+
+    Each predicted slot takes, among the gold slots of its name not yet taken, the one at the least distance d: TP + 1,
+    FP + d, FN + d. What finds no partner counts 1. Distances: word error rate (uncapped) and Levenshtein over the
+    longer.
+    """
+    tp = fp = fn = 0.0
+    for distance in (_word_distance, _char_distance):
+        left = list(gold)
+        for slot in predicted:
+            rivals = [
+                (distance(item.value, slot.value), index) for index, item in enumerate(left) if item.name == slot.name
+            ]
+            if not rivals:
+                fp += 1.0
+                continue
+            cost, index = min(rivals)
+            left.pop(index)
+            tp, fp, fn = tp + 1.0, fp + cost, fn + cost
+        fn += len(left)
+    return F1Counts(tp, fp, fn)
+
+
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error over bins of equal mass (Guo 2017; Nixon et al. 2019, arXiv:1904.01685); NaN without
+    data.
+
+    Equal confidences never part; fewer than ten examples a bin would measure noise, so small sets get fewer bins.
+    """
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if scores.size == 0:
+        return float("nan")
+    gaps = [abs(row.accuracy - row.confidence) * row.size for row in reliability(scores, right, bins)]
+    return float(sum(gaps) / scores.size)
+
+
+class Bin(NamedTuple):
+    """One bin of a reliability diagram: means over its ``size`` examples."""
+
+    confidence: float
+    accuracy: float
+    size: int
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> list[Bin]:
+    """Equal-mass bins in rising confidence."""
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if scores.size == 0:
+        return []
+    count = min(bins, max(1, scores.size // 10))
+    edges = np.quantile(scores, np.arange(1, count) / count)
+    place = np.searchsorted(edges, scores, side="right")
+    return [
+        Bin(float(scores[place == index].mean()), float(right[place == index].mean()), int((place == index).sum()))
+        for index in np.unique(place)
+    ]
+
+
+def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
+    """P(a positive scores above a negative), ties half: the rank statistic (Mann & Whitney 1947), exact. NaN if one is
+    empty.
+    """
+    high, low = np.asarray(positive, dtype=np.float64), np.sort(np.asarray(negative, dtype=np.float64))
+    if high.size == 0 or low.size == 0:
+        return float("nan")
+    wins: NDArray[np.int64] = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
+    return float(wins.sum() / (2.0 * high.size * low.size))
+
+
+def _bag(slots: Sequence[Slot]) -> Counter[tuple[str, str]]:
+    return Counter((slot.name, slot.value) for slot in slots)
+
+
+def _word_distance(gold: str, predicted: str) -> float:
+    counts = word_errors(gold, predicted)
+    return counts.errors / counts.length if counts.length else float(counts.errors > 0)
+
+
+def _char_distance(gold: str, predicted: str) -> float:
+    return float(Levenshtein.normalized_distance(gold, predicted))

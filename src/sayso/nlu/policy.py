@@ -1,0 +1,119 @@
+"""What to do with an understood command: accept it, ask back, or refuse it with a reason.
+
+One pure function of the evidence, so that every surface (library, command, server) decides alike and a threshold can
+be judged without running a model. Two thresholds on a calibrated confidence make three outcomes; an intent at risk
+``confirm`` is never carried out without asking. An uncalibrated model has no probabilities: it then decides by the
+rejection margin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sayso.core import result
+from sayso.core.config import Config
+from sayso.nlu.calibration import Evidence
+
+Risk = Literal["none", "confirm"]
+
+
+class PolicyConfig(Config):
+    """Thresholds. ``accept`` and ``reject`` bound a calibrated confidence; ``margin`` serves in its absence.
+
+    A refusal is blamed on ``out_of_domain`` when the evidence's margin lies below ``margin`` (nats per non-blank
+    frame), on ``too_noisy`` when the estimated SNR lies below ``min_snr_db``. Less speech than ``min_speech_s`` is no
+    speech.
+    """
+
+    kind: Literal["thresholds"] = "thresholds"
+    accept: float = Field(default=0.6, ge=0.0, le=1.0)
+    reject: float = Field(default=0.35, ge=0.0, le=1.0)
+    margin: float = Field(default=0.0, allow_inf_nan=False)
+    min_speech_s: float = Field(default=0.1, ge=0.0)
+    min_snr_db: float = Field(default=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PolicyConfig:
+        if self.reject > self.accept:
+            raise ValueError(f"reject ({self.reject}) must not lie above accept ({self.accept})")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What is known at the end of an utterance.
+
+    ``intent`` None: no complete parse. ``speech_s``: seconds the VAD called speech. ``snr_db`` None: not estimated.
+    ``truncated``: the utterance was cut at its maximum length. ``clarify``: the domain's own prompt for this intent.
+    """
+
+    intent: str | None
+    slots: Sequence[result.Slot] = ()
+    confidence: float | None = None
+    evidence: Evidence | None = None
+    risk: Risk = "none"
+    clarify: str | None = None
+    speech_s: float = 1.0
+    snr_db: float | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The three fields of a Result: ``reason`` belongs to ``reject`` alone, ``prompt`` to ``clarify`` alone."""
+
+    decision: result.Decision
+    reason: result.Reason | None = None
+    prompt: str | None = None
+
+
+def decide(situation: Situation, config: PolicyConfig) -> Decision:
+    """Accept, clarify or reject.
+
+    Noise and truncation explain a refusal and never cause one by themselves, except that what was cut short and is
+    less than certain is refused and not asked about: the rest of the sentence is missing.
+    """
+    if situation.speech_s < config.min_speech_s:
+        return Decision("reject", "no_speech")
+    certainty = _certainty(situation, config)
+    if situation.intent is None or certainty == "low" or (certainty == "middle" and situation.truncated):
+        return Decision("reject", _blame(situation, config))
+    if certainty == "middle" or situation.risk == "confirm":
+        return Decision("clarify", None, situation.clarify or default_prompt(situation.intent, situation.slots))
+    return Decision("accept")
+
+
+def default_prompt(intent: str, slots: Sequence[result.Slot] = ()) -> str:
+    """A question that says what was understood: ``Turn on, area: kitchen. Is that right?``"""
+    parts = [_words(intent).capitalize(), *(f"{_words(slot.name)}: {slot.text or slot.value}" for slot in slots)]
+    return ", ".join(parts) + ". Is that right?"
+
+
+def _certainty(situation: Situation, config: PolicyConfig) -> Literal["low", "middle", "high"]:
+    if situation.confidence is not None:
+        if situation.confidence >= config.accept:
+            return "high"
+        return "middle" if situation.confidence >= config.reject else "low"
+    if situation.evidence is None:
+        return "high"  # nothing speaks against the parse
+    return "high" if situation.evidence.margin >= config.margin else "low"
+
+
+def _blame(situation: Situation, config: PolicyConfig) -> result.Reason:
+    if situation.truncated:
+        return "truncated"
+    if situation.snr_db is not None and situation.snr_db < config.min_snr_db:
+        return "too_noisy"
+    if situation.intent is None or (situation.evidence is not None and situation.evidence.margin < config.margin):
+        return "out_of_domain"
+    return "low_confidence"
+
+
+def _words(name: str) -> str:
+    """``turn_on`` and ``orderDrink`` as words."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").replace("-", " ").lower().strip()
