@@ -1,8 +1,8 @@
 """The bundle: a folder, or one zip, that holds a whole model; read with suspicion, written all at once.
 
 Reading checks the format version, then the sha256 of the manifest and of every file, and only then parses anything; a
-name that would leave the folder is refused wherever it stands. A zip is read in place, never unpacked. Writing goes to a
-temporary name beside the target and ends in a rename, so that a killed export leaves the old bundle or none.
+name that would leave the folder is refused wherever it stands. A zip is read in place, never unpacked. Writing goes to
+a temporary name beside the target and ends in a rename, so that a killed export leaves the old bundle or none.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def read_bundle(path: Path | str) -> Bundle:
 def write_bundle(manifest: Manifest, files: Mapping[str, bytes], out: Path | str) -> Manifest:
     """Write ``files`` and the manifest (hashes filled in) as folder ``out``, or as a zip where it ends in ``.zip``.
 
-    An existing bundle is replaced at the very end. Raises ``BundleError`` where ``out`` is something else than a bundle,
-    or the manifest names a file that is not given. Returns the manifest as written.
+    An existing bundle is replaced at the very end. Raises ``BundleError`` where ``out`` is something else than a
+    bundle, or the manifest names a file that is not given. Returns the manifest as written.
     """
     out = Path(out)
     for name in files:

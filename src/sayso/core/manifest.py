@@ -59,7 +59,7 @@ class IntentSpec(Config):
 
 
 class Manifest(Config):
-    """All of ``bundle.json``. ``files`` (name to sha256) covers every file beside it; ``sha256`` the manifest itself."""
+    """All of ``bundle.json``. ``files`` (name to sha256) covers every file beside it, ``sha256`` itself."""
 
     format: Literal[1] = 1
     name: str
@@ -70,6 +70,8 @@ class Manifest(Config):
     chunk_ms: int
     left_context_ms: int
     lookahead_ms: int
+    frame_ms: int = 80  # of one encoder frame
+    label_context: int = 2  # labels that the predictor sees
     features: dict[str, Any] = Field(default_factory=dict)
     passes: tuple[PassSpec, ...] = ()
     graphs: dict[Role, GraphSpec]

@@ -101,8 +101,8 @@ class Engine:
         out, following = self._graphs["encoder"].run({"x": x, "lengths": lengths}, stack([s.encoder for s in states]))
         encoded, frames = out["out"], out["out_lengths"]
         log_probs = self._tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
-        for state, row in zip(states, split(following, batch), strict=True):
-            state.encoder = row
+        for state, memory in zip(states, split(following, batch), strict=True):
+            state.encoder = memory
         intents = self._intents(states, encoded, frames)
         return [
             Heard(encoded=encoded[i, :n].copy(), log_probs=log_probs[i, :n].copy(), intent=intents[i])
@@ -116,6 +116,11 @@ class Engine:
     def join(self, encoded: Floats, predicted: Floats) -> Floats:
         """Transducer joiner: (B, D) and (B, J) to logits (B, V)."""
         return self._graphs["joiner"].run({"encoded": encoded, "predicted": predicted})[0]["logits"]
+
+    @property
+    def label_context(self) -> int:
+        """Labels that the prediction network sees."""
+        return self.manifest.label_context
 
     @property
     def has_transducer(self) -> bool:
@@ -139,7 +144,8 @@ class Engine:
             return log_probs
         scaled = log_probs / np.float32(self.calibration.temperature)
         peak = scaled.max(-1, keepdims=True)
-        return scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
+        normalised: Floats = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
+        return normalised
 
     def _settings(self, kind: type[C], field: str) -> C:
         data: dict[str, Any] = getattr(self.manifest, field)

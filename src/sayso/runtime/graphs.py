@@ -45,9 +45,7 @@ class Graph:
 
     def start(self, batch: int = 1) -> State:
         """The state of ``batch`` streams before the first sample."""
-        return {
-            pair.input: np.full((batch, *pair.shape), pair.initial, dtype=pair.dtype) for pair in self.spec.states
-        }
+        return {pair.input: np.full((batch, *pair.shape), pair.initial, dtype=pair.dtype) for pair in self.spec.states}
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> tuple[dict[str, Array], State]:
         """Outputs by name and the next state. Optional inputs that are not given take the manifest's value."""
@@ -82,7 +80,7 @@ def stack(states: Sequence[State]) -> State:
 
 
 def split(state: State, batch: int) -> list[State]:
-    """The inverse of ``stack`` for streams of batch 1. Rows are copied, so that no stream keeps the whole batch alive."""
+    """The inverse of ``stack`` for streams of batch 1. Rows are copied, so that none keeps the whole batch alive."""
     if batch == 1:
         return [state]
     return [{name: value[i : i + 1].copy() for name, value in state.items()} for i in range(batch)]

@@ -26,7 +26,7 @@ class StreamConfig(Config):
     """Bounds of one utterance. ``vad`` False trusts the recogniser alone to tell speech from silence.
 
     ``speech_probability`` is what a 32 ms hop needs to count as speech; lower than an endpointer's, because speech in
-    loud noise must not be thrown away before it was decoded. Fewer non-blank frames than ``min_nonblank`` are no speech.
+    loud noise must not be thrown away. Fewer non-blank frames than ``min_nonblank`` are no speech.
     """
 
     kind: Literal["stream"] = "stream"
