@@ -1,18 +1,19 @@
 """The whole export, readable as one page: graphs, int8, domain, calibration, card, manifest, one rename.
 
-Calibration needs the finished runtime, so a bundle is written first and amended after it was judged; both ways end in one
-atomic write.
+Calibration needs the finished runtime, so a bundle is written first and amended after it was judged; both ways end in
+one atomic write.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.automaton import Automaton
@@ -48,12 +49,12 @@ class ExportConfig(Config):
     languages: tuple[str, ...] = ("en",)
     licence: str = "Apache-2.0"
     intents: tuple[IntentSpec, ...] = ()
-    search: dict[str, Any] = {}
-    combine: dict[str, Any] = {}
-    policy: dict[str, Any] = {}
-    stream: dict[str, Any] = {}
-    trained: dict[str, Any] = {}
-    figures: dict[str, Any] = {}
+    search: dict[str, Any] = Field(default_factory=dict)
+    combine: dict[str, Any] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    stream: dict[str, Any] = Field(default_factory=dict)
+    trained: dict[str, Any] = Field(default_factory=dict)
+    figures: dict[str, Any] = Field(default_factory=dict)
 
 
 def export_bundle(
@@ -68,9 +69,9 @@ def export_bundle(
 ) -> Manifest:
     """Write a bundle (folder, or zip where ``out`` ends in ``.zip``) and return its manifest.
 
-    ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``automaton`` None
-    makes a bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other, ``DataError`` for int8
-    without clips.
+    ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``automaton``
+    None makes a bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other, ``DataError``
+    for int8 without clips.
     """
     _check(model, tokenizer, automaton)
     features = FeatureConfig(mels=model.config.encoder.mels)
@@ -173,7 +174,7 @@ def _domain_files(automaton: Automaton | None) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
-def _calibrated_on(calibration: Calibration | None) -> Mapping[str, Any] | None:
+def _calibrated_on(calibration: Calibration | None) -> dict[str, Any] | None:
     if calibration is None or calibration.calibrated_on is None:
         return None
     return {"data": calibration.calibrated_on}

@@ -46,8 +46,8 @@ def card(manifest: Manifest) -> str:
         "",
         "## Limits",
         "",
-        "Speech outside the domain is meant to be rejected, and sometimes is not. Accents, rooms and microphones unlike "
-        "those above were not measured. Do not let it carry out what cannot be undone without asking.",
+        "Speech outside the domain is meant to be rejected, and sometimes is not. Accents, rooms and microphones "
+        "unlike those above were not measured. Do not let it carry out what cannot be undone without asking.",
         "",
     ]
     return "\n".join(lines)
