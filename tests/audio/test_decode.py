@@ -100,6 +100,9 @@ def test_silent_clipped_and_short_are_legal(tmp_path: Path) -> None:
     assert np.abs(decode.read(tmp_path / "clipped.wav")).max() == 1.0
     sf.write(tmp_path / "short.wav", _tone(0.05, 16000), 16000)
     assert decode.read(tmp_path / "short.wav").shape == (800,)
+    sf.write(tmp_path / "nothing.wav", np.array([0.25]), 192000, subtype="FLOAT")  # a twelfth of a sample at 16 kHz
+    assert decode.read(tmp_path / "nothing.wav").shape == (0,)
+    assert list(decode.blocks(tmp_path / "nothing.wav")) == []
     sf.write(tmp_path / "one.wav", np.array([0.25]), 16000, subtype="FLOAT")
     np.testing.assert_array_equal(decode.read(tmp_path / "one.wav"), np.float32([0.25]))
 
@@ -203,6 +206,18 @@ def test_other_cut_files_give_what_is_there_and_say_so(
     np.testing.assert_allclose(got[:8000], whole[:8000], atol=1e-6)
     assert str(cut) in caplog.text
     assert "cut off" in caplog.text
+
+
+def test_a_flac_written_to_a_pipe_says_no_length(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, _tone(2.0, 16000), 16000)
+    whole, content = decode.read(path), bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(decode.read(path), whole)
+    assert decode.info(path).duration_s == 2.0
+    assert not caplog.records
 
 
 def test_a_file_cut_to_nothing_is_an_error(tmp_path: Path) -> None:

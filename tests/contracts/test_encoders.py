@@ -10,7 +10,17 @@ from torch import Tensor
 from sayso.models.encoders import ENCODERS, Encoder
 from sayso.models.streaming import Context
 
-SMALL = {"conformer": {"width": 32, "layers": 3, "heads": 4, "feedforward": 48, "channels": 24, "kernel": 5, "left_frames": 8}}
+SMALL = {
+    "conformer": {
+        "width": 32,
+        "layers": 3,
+        "heads": 4,
+        "feedforward": 48,
+        "channels": 24,
+        "kernel": 5,
+        "left_frames": 8,
+    }
+}
 
 
 @pytest.fixture(params=sorted(ENCODERS))
@@ -43,7 +53,9 @@ def test_chunked_equals_masked_whole(encoder: Encoder, chunk: int) -> None:
     whole, frames = encoder(x, lengths, Context(chunk, 8))
     assert frames.tolist() == [-(-n // 8) for n in lengths.tolist()]
     for row, length in enumerate(lengths.tolist()):
-        torch.testing.assert_close(stream(encoder, x[row, :length], chunk), whole[row, : int(frames[row])], rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            stream(encoder, x[row, :length], chunk), whole[row, : int(frames[row])], rtol=0, atol=1e-9
+        )
 
 
 def test_padding_and_company_change_nothing(encoder: Encoder) -> None:

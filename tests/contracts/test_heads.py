@@ -66,7 +66,9 @@ def test_joiner_steps_equal_the_lattice(kind: str) -> None:
 
 def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(["turn on the light", "set a timer", "play some jazz"] * 9, tmp_path / "t.model", vocab=40)
+    tokenizer = train_tokenizer(
+        ["turn on the light", "set a timer", "play some jazz"] * 9, tmp_path / "t.model", vocab=40
+    )
     encoder = ConformerConfig(width=16, layers=1, heads=2, feedforward=24, channels=8)
     model = ModelConfig(vocab=tokenizer.size, encoder=encoder).build()
     save_checkpoint(model, tokenizer, tmp_path / "ck")
@@ -77,7 +79,9 @@ def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
     adapted, _ = load_checkpoint(tmp_path / "ck", heads=HEADS)
     assert adapted.intent is not None and adapted.slots is not None
     save_checkpoint(model, tokenizer, tmp_path / "half", half=True)
-    assert (tmp_path / "half/model.safetensors").stat().st_size < 0.6 * (tmp_path / "ck/model.safetensors").stat().st_size
+    assert (tmp_path / "half/model.safetensors").stat().st_size < 0.6 * (
+        tmp_path / "ck/model.safetensors"
+    ).stat().st_size
     (tmp_path / "ck/model.safetensors").write_bytes(b"broken")
     with pytest.raises(ConfigError, match="not a model checkpoint"):
         load_checkpoint(tmp_path / "ck")

@@ -134,7 +134,7 @@ def test_stable_is_the_common_prefix_of_all_live_hypotheses() -> None:
     rng = np.random.default_rng(12)
     for _ in range(30):
         domain = random_domain(rng, tokens=2)
-        search = GraphSearch(domain.automaton(), GraphConfig(beam=2.0, histories=None))
+        search = GraphSearch(domain.automaton(), GraphConfig(beam=2.0, histories=None, commit_beam=None))
         state = search.step(search.start(), random_log_probs(rng, 5, len(domain.pieces), sharpness=4.0))
         frontier, history = state.frontier, state.history
         live = [h for h, s in zip(frontier.tok_hist, frontier.tok, strict=True) if s > -np.inf]
@@ -185,7 +185,7 @@ def test_margin_is_the_difference_to_the_filler_per_non_blank_frame() -> None:
 def test_memory_stays_bounded_in_a_long_stream() -> None:
     rng = np.random.default_rng(3)
     domain = random_domain(rng, tokens=4, open_slot=True)
-    search = GraphSearch(domain.automaton(), GraphConfig())
+    search = GraphSearch(domain.automaton(), GraphConfig(open_counts=True))
     state = search.start()
     state.history._limit = state.history._floor = 200
     reference = search.start()
@@ -196,6 +196,18 @@ def test_memory_stays_bounded_in_a_long_stream() -> None:
         assert state.history.size < 800
     assert reference.history.size > 1600
     assert search.nbest(state, 20) == search.nbest(reference, 20)
+
+
+def test_the_bound_of_an_open_slot_holds_without_counts() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        domain = random_domain(rng, open_slot=True)
+        search = GraphSearch(domain.automaton(), GraphConfig(beam=np.inf, commit_beam=None, open_penalty=0.3))
+        log_probs = random_log_probs(rng, 7, len(domain.pieces))
+        best = max((score for score, _ in domain.best(log_probs).values()), default=-np.inf)
+        spoken = {tokens for tokens, _, _, _ in domain.spoken()}
+        for hypothesis in search.nbest(search.step(search.start(), log_probs), 100):
+            assert hypothesis.tokens in spoken and hypothesis.score <= best + 1e-9
 
 
 def test_wrong_width_and_dead_stream() -> None:

@@ -38,7 +38,11 @@ def test_equals_enumeration(frames: int, labels: int, blank: int) -> None:
     options = [v for v in range(5) if v != blank]
     target = [options[int(i)] for i in torch.randint(0, 4, (labels,), generator=generator)]
     got = transducer_loss(
-        logits, torch.tensor([target], dtype=torch.int64).view(1, labels), torch.tensor([frames]), torch.tensor([labels]), blank
+        logits,
+        torch.tensor([target], dtype=torch.int64).view(1, labels),
+        torch.tensor([frames]),
+        torch.tensor([labels]),
+        blank,
     )
     assert math.isclose(float(got), enumerate_paths(logits[0].log_softmax(-1), target, blank), rel_tol=1e-9)
 
@@ -64,7 +68,9 @@ def test_padding_changes_nothing_and_gets_no_gradient() -> None:
         for b, (t, u) in enumerate(zip(frames.tolist(), labels.tolist(), strict=True))
     ]
     noisy = logits.clone()
-    inside = (torch.arange(6)[None, :, None] < frames[:, None, None]) & (torch.arange(4)[None, None] <= labels[:, None, None])
+    inside = (torch.arange(6)[None, :, None] < frames[:, None, None]) & (
+        torch.arange(4)[None, None] <= labels[:, None, None]
+    )
     noisy[~inside] = torch.nan
     noisy.requires_grad_()
     losses = transducer_loss(noisy, targets, frames, labels, reduction="none")
@@ -83,7 +89,9 @@ def test_minus_infinity_never_gives_nan() -> None:
     logits.requires_grad_()
     losses = transducer_loss(logits, targets, frames, labels, reduction="none")
     assert losses[3] == torch.inf
-    assert math.isclose(losses[0].item(), enumerate_paths(logits[0].detach().log_softmax(-1), targets[0].tolist(), 0), rel_tol=1e-9)
+    assert math.isclose(
+        losses[0].item(), enumerate_paths(logits[0].detach().log_softmax(-1), targets[0].tolist(), 0), rel_tol=1e-9
+    )
     losses[:3].sum().backward()
     assert logits.grad is not None
     assert not torch.isnan(logits.grad).any()

@@ -127,6 +127,13 @@ def test_strong_prior_keeps_the_base() -> None:
     assert held.calibrated_on == "mine"
 
 
+def test_certainty_has_a_logarithm_and_a_legal_threshold() -> None:
+    sure = Calibration(weights={"margin": 1000.0}, calibrated_on="x")
+    high, low = sure.confidence(Evidence(margin=9.0)), sure.confidence(Evidence(margin=-9.0))
+    assert low is not None and high is not None and 0.0 < low < high < 1.0
+    assert choose_threshold([low, high], [False, False]) == 1.0
+
+
 def test_constant_feature_keeps_its_weight() -> None:
     base = Calibration(weights={"head": 0.7, "margin": 1.0}, calibrated_on="base")
     evidence = [Evidence(margin=m) for m in (-1.0, 0.2, -0.3, 1.5)]

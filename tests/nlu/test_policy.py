@@ -29,7 +29,7 @@ GOOD, BAD = Evidence(margin=0.5), Evidence(margin=-0.5)
         ({"confidence": 0.29, "evidence": BAD, "snr_db": -3.0}, "reject", "too_noisy"),
         ({"confidence": 0.9, "evidence": GOOD, "snr_db": -3.0}, "accept", None),
         ({"confidence": 0.5, "truncated": True}, "reject", "truncated"),
-        ({"confidence": 0.9, "truncated": True}, "accept", None),
+        ({"confidence": 0.9, "truncated": True}, "reject", "truncated"),
         ({"confidence": 0.9, "speech_s": 0.05}, "reject", "no_speech"),
         ({"confidence": 0.9, "risk": "confirm"}, "clarify", None),
         ({"confidence": 0.1, "risk": "confirm"}, "reject", "low_confidence"),
@@ -72,7 +72,7 @@ def test_invariants(situation: Situation) -> None:
     answer = decide(situation, CONFIG)
     assert (answer.reason is not None) == (answer.decision == "reject")
     assert (answer.prompt is not None) == (answer.decision == "clarify")
-    if situation.risk == "confirm" or situation.intent is None:
+    if situation.risk == "confirm" or situation.intent is None or situation.truncated:
         assert answer.decision != "accept"
 
 

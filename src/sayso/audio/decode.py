@@ -32,6 +32,9 @@ LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # outside, a header is damaged rather 
 MOST_CHANNELS = 1024  # libsndfile's own limit
 LOUDEST = 64.0  # float audio may pass 1.0 a little; beyond this it is integers that were never scaled
 _READ_FRAMES = 8192
+_UNKNOWN = (
+    2**62
+)  # libsndfile's frame count of a file whose header does not say (a FLAC written to a pipe) is above this
 _FORMATS = "wav, flac, ogg or mp3"
 _CONVERT = "convert it, e.g. ffmpeg -i INPUT -ar 16000 -ac 1 out.wav"
 _FULL_SCALE = {"int8": (0.0, 128.0), "uint8": (128.0, 128.0), "int16": (0.0, 32768.0), "int32": (0.0, 2147483648.0)}
@@ -50,9 +53,11 @@ class AudioInfo:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """Length, rate and channels without decoding; ``AudioError`` as ``blocks``."""
+    """Length, rate and channels, decoding only where the header does not say; ``AudioError`` as ``blocks``."""
     with _open(path) as file:
-        return AudioInfo(duration_s=file.frames / file.samplerate, sample_rate=file.samplerate, channels=file.channels)
+        rate, channels = file.samplerate, file.channels
+        frames = file.frames if file.frames < _UNKNOWN else sum(map(len, _frames(file, path)))
+        return AudioInfo(duration_s=frames / rate, sample_rate=rate, channels=channels)
 
 
 def read(path: str | Path, sample_rate: int = 16000, max_s: float | None = None) -> Floats:
@@ -61,7 +66,9 @@ def read(path: str | Path, sample_rate: int = 16000, max_s: float | None = None)
     Equals ``np.concatenate(list(blocks(path)))`` exactly. Raises ``AudioError``.
     """
     limit = None if max_s is None else max(0, round(max_s * sample_rate))
-    pieces: list[Floats] = []
+    pieces: list[Floats] = [
+        np.zeros(0, np.float32)
+    ]  # what is shorter than half a sample of the new rate leaves nothing
     have = 0
     for piece in _decoded(path, sample_rate):
         pieces.append(piece)
@@ -125,6 +132,15 @@ def from_samples(samples: ArrayLike, sample_rate: int, target: int = 16000) -> F
     return _clip(resampler.resample_chunk(mono, last=True))
 
 
+class _Sequential(sf.SoundFile):  # type: ignore[misc]
+    """A file read from front to back. ``soundfile`` otherwise seeks after every read, which fails near the end of a
+    FLAC of unknown length and is not exact in an mp3."""
+
+    def seekable(self) -> bool:
+        """Never, so that nothing seeks."""
+        return False
+
+
 def _decoded(path: str | Path, sample_rate: int) -> Iterator[Floats]:
     """Mixed down and resampled, in pieces of whatever length the resampler gives; at least one sample in all."""
     if sample_rate <= 0:
@@ -145,7 +161,7 @@ def _decoded(path: str | Path, sample_rate: int) -> Iterator[Floats]:
                 f"{path}: found a header and no samples behind it (empty or cut off); legal is one sample or more; "
                 "record or copy it again"
             )
-        if done < file.frames:
+        if done < file.frames < _UNKNOWN:
             _log.warning(
                 "%s: cut off: the header promises %d frames and %d are there; going on with those",
                 path,
@@ -197,7 +213,7 @@ def _open(path: str | Path) -> Any:
     if status.st_size == 0:
         raise AudioError(f"{path}: found an empty file (0 bytes); legal is a {_FORMATS} file; record or copy it again")
     try:
-        file = sf.SoundFile(path)
+        file = _Sequential(path)
     except (sf.LibsndfileError, TypeError) as error:
         found = str(getattr(error, "error_string", error)).strip().rstrip(".")
         raise AudioError(

@@ -1,15 +1,16 @@
 """Log-mel features, online and whole, from one code path (kaldi-native-fbank).
 
-Both ways run the same online extractor, so chunked output equals the whole exactly for any packet sizes. There is no dither
-and no per-utterance normalisation: a stream cannot know its own mean. Energies are floored so that digital silence does not
-lie decades below a quiet room. ``T`` counts 10 ms frames; a frame exists once its full 25 ms window has been heard.
+Both ways run the same online extractor, so chunked output equals the whole exactly for any packet sizes. There is no
+dither and no per-utterance normalisation: a stream cannot know its own mean. Energies are floored so that digital
+silence does not lie decades below a quiet room. ``T`` counts 10 ms frames; a frame exists once its full 25 ms window
+has been heard.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import kaldi_native_fbank as knf
+import kaldi_native_fbank as knf  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,7 +73,8 @@ class FbankStream:
         self._done = ready
         if not frames:
             return np.zeros((0, self.config.mels), np.float32)
-        return np.maximum(np.stack(frames), np.float32(self.config.floor)).astype(np.float32, copy=False)
+        floored: Floats = np.maximum(np.stack(frames), np.float32(self.config.floor))
+        return floored
 
 
 def fbank(samples: Floats, config: FeatureConfig | None = None) -> Floats:

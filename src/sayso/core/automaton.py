@@ -1,10 +1,10 @@
 """A compiled domain: what ``nlu`` writes and ``decoding`` walks, with neither knowing the other.
 
-A ``Network`` is an epsilon-free, acyclic automaton in *position* form (Glushkov): every node carries exactly one token, or
-one *call* of a list, so that "the token just emitted" is a property of the node. Edges are packed in CSR form. Sentences of
-all intents share one minimised ``main`` network; each slot list is a network of its own that call nodes refer to, never
-inlined, so that a stream may replace one list without touching anything else. A call of the list ``None`` is an open slot
-(any bounded token sequence).
+A ``Network`` is an epsilon-free, acyclic automaton in *position* form (Glushkov): every node carries exactly one
+token, or one *call* of a list, so that "the token just emitted" is a property of the node. Edges are packed in CSR
+form. Sentences of all intents share one minimised ``main`` network; each slot list is a network of its own that call
+nodes refer to, never inlined, so that a stream may replace one list without touching anything else. A call of the
+list ``None`` is an open slot (any bounded token sequence).
 
 Shape letters: ``N`` nodes, ``E`` edges.
 """
@@ -22,11 +22,13 @@ Ints = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Packed positions. ``token[n]`` >= 0 is a token id; -1 marks a call node, whose ``call[n]`` indexes ``Automaton.calls``.
+    """Packed positions. ``token[n]`` >= 0 is a token id; -1 marks a call node, whose ``call[n]`` indexes
+    ``Automaton.calls``.
 
     ``succ[succ_ptr[n]:succ_ptr[n+1]]`` are the nodes that may follow ``n``; ``entry`` the nodes that may begin;
-    ``final_out[final_ptr[n]:final_ptr[n+1]]`` the outputs if a path may end after ``n`` (empty: not final). An output indexes
-    ``Automaton.meanings`` in the main network and ``SlotList.values`` in a list's. Successors and entries are sorted.
+    ``final_out[final_ptr[n]:final_ptr[n+1]]`` the outputs if a path may end after ``n`` (empty: not final). An output
+    indexes ``Automaton.meanings`` in the main network and ``SlotList.values`` in a list's. Successors and entries are
+    sorted.
     """
 
     token: Ints  # (N,)
@@ -85,8 +87,8 @@ class Meaning:
 
 @dataclass(frozen=True, kw_only=True)
 class Automaton:
-    """The whole domain. ``tokenizer`` is the sha256 of the tokenizer model its ids belong to; ``pieces[i]`` the text of token
-    ``i`` ('▁' opens a word); token 0 is blank and never occurs in a network."""
+    """The whole domain. ``tokenizer`` is the sha256 of the tokenizer model its ids belong to; ``pieces[i]`` the text
+    of token ``i`` ('▁' opens a word); token 0 is blank and never occurs in a network."""
 
     main: Network
     lists: dict[str, SlotList]

@@ -1,8 +1,8 @@
 """Component settings, the registry built from them, and TOML recipes.
 
-Each component owns a frozen, keyword-only pydantic ``Config`` with a literal ``kind`` and a ``build()``. A family's registry
-is one explicit union over ``kind`` (greppable, no decorators). A recipe is a TOML file of such tables; ``key=value``
-overrides address it by dotted path. An unknown key is an error that names the nearest legal one.
+Each component owns a frozen, keyword-only pydantic ``Config`` with a literal ``kind`` and a ``build()``. A family's
+registry is one explicit union over ``kind`` (greppable, no decorators). A recipe is a TOML file of such tables;
+``key=value`` overrides address it by dotted path. An unknown key is an error that names the nearest legal one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
 
 
 def _legal(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Field names legal at ``path``; discriminated unions put the ``kind`` tag into the path, and any member answers."""
+    """Field names legal at ``path``; discriminated unions put the ``kind`` tag into the path, and any member
+    answers."""
     candidates: list[type[BaseModel]] = [model]
     for part in path:
         following: list[type[BaseModel]] = []

@@ -1,12 +1,12 @@
 """The tree of errors a user can meet.
 
-Every mistake a user can make ends in one of these, with a message that names the thing (file, line, field), says what is
-legal and what to do next. The command prints the message and leaves with ``exit_code``; a traceback appears only under
-``--debug``. ``assert`` stays for our own invariants.
+Every mistake a user can make ends in one of these, with a message that names the thing (file, line, field), says what
+is legal and what to do next. The command prints the message and leaves with ``exit_code``; a traceback appears only
+under ``--debug``. ``assert`` stays for our own invariants.
 
     SaysoError
     ├── UsageError          wrong words on the command line
-    ├── AudioError          a recording that cannot be read or makes no sense      (exit 1: the other inputs are still done)
+    ├── AudioError          a recording that cannot be read or makes no sense (exit 1: the other inputs are done)
     ├── DataError           a manifest, corpus or split
     ├── DomainError         domain.yaml and what is imported into it
     ├── ConfigError         a recipe, an override, a component's settings

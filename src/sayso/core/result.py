@@ -1,7 +1,8 @@
 """What Sayso says it understood: the typed ``Result`` every surface returns.
 
-Field names are frozen: the command, the library and the server print exactly these. All times are seconds from the start of
-the stream; ``first_partial_s`` and ``final_s`` are wall time after the last sample needed and after the endpoint.
+Field names are frozen: the command, the library and the server print exactly these. All times are seconds from the
+start of the stream; ``first_partial_s`` and ``final_s`` are wall time after the last sample needed and after the
+endpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Intent(_Frozen):
 
 
 class Slot(_Frozen):
-    """One slot. ``value`` is the list's ``out`` verbatim; ``text`` what was spoken; ``source`` e.g. ``list:area`` or ``open``."""
+    """One slot. ``value`` is the list's ``out`` verbatim; ``text`` what was spoken; ``source`` e.g. ``list:area`` or
+    ``open``."""
 
     name: str
     value: str

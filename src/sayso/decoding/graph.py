@@ -36,14 +36,17 @@ class GraphConfig(Config):
     """Search settings; scores are natural logs."""
 
     kind: Literal["graph"] = "graph"
-    beam: float = Field(default=12.0, gt=0)  # inf: no beam
-    max_active: int | None = Field(default=500, ge=1)  # positions that survive a frame
+    beam: float = Field(default=16.0, gt=0)  # inf: no beam
+    max_active: int | None = Field(default=800, ge=1)  # positions that survive a frame
     histories: int | None = Field(default=4, ge=1)  # hypotheses per position that differ in slot values
     open_top_k: int | None = Field(default=8, ge=1)  # tokens per frame that an open slot considers
+    open_counts: bool = False  # hypotheses of one open slot stay apart by length: its bound is exact, the search slower
     open_penalty: float = 0.5  # per token of an open slot
     filler_penalty: float = 0.5  # per token of the filler
     nbest: int = Field(default=4, ge=1)
-    commit_beam: float | None = Field(default=None, gt=0)  # drop rivals of the prefix common to all within this beam
+    commit_beam: float | None = Field(
+        default=8.0, gt=0
+    )  # drop rivals of the prefix common to all within it; None: none
 
     def build(self, automaton: Automaton) -> GraphSearch:
         """A search over ``automaton``."""
@@ -57,6 +60,8 @@ class GraphConfig(Config):
             max_active=None,
             histories=None,
             open_top_k=None,
+            open_counts=True,
+            commit_beam=None,
             open_penalty=open_penalty,
             filler_penalty=filler_penalty,
         )
@@ -178,7 +183,7 @@ class GraphSearch:
         kept = held.best()
         kept_rows = np.flatnonzero((kept >= threshold) & (kept > _NEVER))
         entries = self._limit(entries, threshold)
-        merged = merge(self._tables, held.take(kept_rows), entries)
+        merged = merge(self._tables, held.take(kept_rows), entries, by_count=config.open_counts)
         state.frontier = self._commit(state, self._survive(merged), entries, frame)
         state.frame += 1
         if config.commit_beam is not None and state.frame % _COMMIT_FRAMES == 0:

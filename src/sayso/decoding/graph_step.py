@@ -182,15 +182,16 @@ class Merged:
     entry: Longs
 
 
-def merge(tables: Tables, held: Frontier, entries: Entries) -> Merged:
+def merge(tables: Tables, held: Frontier, entries: Entries, *, by_count: bool) -> Merged:
     """Keep the best of all that meet in one (position, slot values); ``held`` rows are already distinct.
 
+    With ``by_count`` open positions differ by the number of tokens in the slot too, so that its bound is exact.
     The result is sorted by position. Ties go to held rows, then to the earlier candidate, so a run can be repeated.
     """
     n, m = held.node.size, entries.node.size
-    key = np.concatenate(
-        [tables.key(held.node, held.call, held.count), tables.key(entries.node, entries.call, entries.count)]
-    )
+    key = tables.key(np.concatenate([held.node, entries.node]), np.concatenate([held.call, entries.call]))
+    if by_count:
+        key = key * 256 + np.concatenate([held.count, entries.count])
     values = np.concatenate([held.values, entries.values])
     tok = np.concatenate([held.tok, entries.score])
     order = np.lexsort((-tok, values, key))

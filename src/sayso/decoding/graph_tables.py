@@ -47,9 +47,9 @@ class Tables:
     has_lists: bool
     has_open: bool
 
-    def key(self, node: Longs, call: Longs, count: Longs) -> Longs:
-        """One integer per search position."""
-        return (node * (self.start + 1) + call + 1) * 256 + count
+    def key(self, node: Longs, call: Longs) -> Longs:
+        """One integer per search position; room for a factor of 256 is left."""
+        return node * (self.start + 1) + call + 1
 
 
 def build_tables(automaton: Automaton) -> Tables:

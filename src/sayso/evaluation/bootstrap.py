@@ -51,9 +51,7 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike, config: BootstrapConfi
     return _estimate(float(top.sum() / bottom.sum()), values, settings)
 
 
-def general(
-    statistic: Callable[[Ints], float], n: int, config: BootstrapConfig | None = None
-) -> Estimate | None:
+def general(statistic: Callable[[Ints], float], n: int, config: BootstrapConfig | None = None) -> Estimate | None:
     """``statistic`` of utterance indices (N,), repeats included; NaN means undefined there. None when undefined as a
     whole.
     """

@@ -1,7 +1,7 @@
 """All headline figures of one condition: what ``sayso evaluate --json`` prints, in its order.
 
-A figure is None where it does not apply: no transcripts, no negatives, no calibrated confidence. Texts are compared in the
-recogniser's own spelling (``text.normalise``), so that "21" and "twenty one" are one thing on both sides.
+A figure is None where it does not apply: no transcripts, no negatives, no calibrated confidence. Texts are compared in
+the recogniser's own spelling (``text.normalise``), so that "21" and "twenty one" are one thing on both sides.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
 def confidence_of(result: Result) -> float | None:
     """The calibrated confidence of the best guess, also of one that was rejected; None when uncalibrated.
 
-    A rejected result carries its guess as first alternative, whose ``score`` is the natural log of its confidence. Without
-    a guess (silence) the confidence is 0.
+    A rejected result carries its guess as first alternative, whose ``score`` is the natural log of its confidence.
+    Without a guess (silence) the confidence is 0.
     """
     if result.intent is not None:
         return result.intent.confidence
@@ -72,7 +72,8 @@ def confidence_of(result: Result) -> float | None:
 
 
 def confidences(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every pair with an expectation: confidence (N,), whether the guess is right (N,), whether it is a command (N,).
+    """For every pair with an expectation: confidence (N,), whether the guess is right (N,), whether it is a command
+    (N,).
 
     Empty when any intent in ``pairs`` has no confidence, or when none has one: then the model is not calibrated, and
     rejections alone say nothing.

@@ -123,8 +123,8 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
     scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if scores.size == 0:
         return float("nan")
-    gaps = [abs(row.accuracy - row.confidence) * row.size for row in reliability(scores, right, bins)]
-    return float(sum(gaps) / scores.size)
+    place = _places(scores, bins)
+    return float(np.abs(np.bincount(place, right) - np.bincount(place, scores)).sum() / scores.size)
 
 
 class Bin(NamedTuple):
@@ -140,13 +140,9 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> li
     scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if scores.size == 0:
         return []
-    count = min(bins, max(1, scores.size // 10))
-    edges = np.quantile(scores, np.arange(1, count) / count)
-    place = np.searchsorted(edges, scores, side="right")
-    return [
-        Bin(float(scores[place == index].mean()), float(right[place == index].mean()), int((place == index).sum()))
-        for index in np.unique(place)
-    ]
+    place = _places(scores, bins)
+    sizes, sure, hits = np.bincount(place), np.bincount(place, scores), np.bincount(place, right)
+    return [Bin(float(sure[i] / sizes[i]), float(hits[i] / sizes[i]), int(sizes[i])) for i in np.flatnonzero(sizes)]
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
@@ -158,6 +154,14 @@ def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
         return float("nan")
     wins: NDArray[np.int64] = np.searchsorted(low, high, side="left") + np.searchsorted(low, high, side="right")
     return float(wins.sum() / (2.0 * high.size * low.size))
+
+
+def _places(scores: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """The equal-mass bin of every score (N > 0); equal scores share one."""
+    count = min(bins, max(1, scores.size // 10))
+    ordered = np.sort(scores)
+    edges = ordered[np.arange(1, count) * scores.size // count]
+    return np.searchsorted(edges, scores, side="right").astype(np.int64)
 
 
 def _bag(slots: Sequence[Slot]) -> Counter[tuple[str, str]]:

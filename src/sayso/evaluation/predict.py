@@ -1,8 +1,9 @@
 """Running a model over examples, clean or in noise, and keeping what it said.
 
-The model is any callable from samples to a Result, so that a bundle, a server or a baseline is judged by the same code. Noise
-is drawn from a seed and the example's place in the list: the same condition is the same sound for every model, whatever
-order or subset is worked on. A recording that cannot be read is a failure to report, and the others are still done.
+The model is any callable from samples to a Result, so that a bundle, a server or a baseline is judged by the same
+code. Noise is drawn from a seed and the example's place in the list: the same condition is the same sound for every
+model, whatever order or subset is worked on. A recording that cannot be read is a failure to report, and the others
+are still done.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Failure:
 class Run:
     """One pass over ``examples``: iterate to work; ``failures`` fills up meanwhile.
 
-    ``progress(done, total)`` is called after each example. A missing noise file raises ``AudioError`` at once, a missing
-    example does not. ``timing`` that the model left open (length, real-time factor) is measured here.
+    ``progress(done, total)`` is called after each example. A missing noise file raises ``AudioError`` at once, a
+    missing example does not. ``timing`` that the model left open (length, real-time factor) is measured here.
     """
 
     understand: Understand

@@ -1,8 +1,9 @@
 """The exact RNN-T loss (Graves 2012): forward-backward over the (T, U+1) lattice, in plain PyTorch.
 
-Both recursions run as wavefronts over anti-diagonals ``t + u = n``: T + U vectorised steps, no cumulative sums, hence no
-cancellation and no NaN from -inf entries. The gradient is analytic: with occupancies ``g`` of blank and label at each lattice
-point, ``dL/dlogits = (g_blank + g_label) softmax - g_blank e_blank - g_label e_label``; it is exactly zero at padding.
+Both recursions run as wavefronts over anti-diagonals ``t + u = n``: T + U vectorised steps, no cumulative sums, hence
+no cancellation and no NaN from -inf entries. The gradient is analytic: with occupancies ``g`` of blank and label at
+each lattice point, ``dL/dlogits = (g_blank + g_label) softmax - g_blank e_blank - g_label e_label``; it is exactly
+zero at padding.
 
 Shapes: ``B`` batch, ``T`` frames, ``U`` labels, ``V`` vocabulary.
 """
@@ -27,20 +28,27 @@ def transducer_loss(
 ) -> Tensor:
     """Negative log-likelihood of unnormalised logits (B,T,U+1,V) and targets (B,U); ``mean`` is over B.
 
-    Lengths are (B,), 1 <= logit_lengths <= T, 0 <= target_lengths <= U. The lattice runs in fp32 or wider whatever the input.
-    A target that has probability zero gives infinite loss and zero gradient. ValueError on shapes that do not fit.
+    Lengths are (B,), 1 <= logit_lengths <= T, 0 <= target_lengths <= U. The lattice runs in fp32 or wider whatever
+    the input. A target that has probability zero gives infinite loss and zero gradient. ValueError on shapes that do
+    not fit.
     """
     _check(logits, targets, logit_lengths, target_lengths, blank)
-    losses: Tensor = _Transducer.apply(logits, targets, logit_lengths, target_lengths, blank)  # type: ignore[no-untyped-call]
+    losses: Tensor = _Transducer.apply(  # type: ignore[no-untyped-call]
+        logits, targets, logit_lengths, target_lengths, blank
+    )
     return reduce(losses, reduction)
 
 
 def _check(logits: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, blank: int) -> None:
     if logits.dim() != 4 or targets.dim() != 2:
-        raise ValueError(f"logits must be (B,T,U+1,V) and targets (B,U); got {list(logits.shape)}, {list(targets.shape)}")
+        raise ValueError(
+            f"logits must be (B,T,U+1,V) and targets (B,U); got {list(logits.shape)}, {list(targets.shape)}"
+        )
     batch, frames, positions, vocab = logits.shape
     if targets.shape != (batch, positions - 1):
-        raise ValueError(f"targets must be (B,U) = {[batch, positions - 1]} for these logits; got {list(targets.shape)}")
+        raise ValueError(
+            f"targets must be (B,U) = {[batch, positions - 1]} for these logits; got {list(targets.shape)}"
+        )
     if logit_lengths.shape != (batch,) or target_lengths.shape != (batch,):
         raise ValueError(f"lengths must be (B,) = [{batch}]")
     if not 0 <= blank < vocab:

@@ -1,1 +1,2 @@
-"""Neural parts: encoders, masks, predictors, joiners, heads, and their assembly. One small component, one file, one table line."""
+"""Neural parts: encoders, masks, predictors, joiners, heads, and their assembly. One small component, one file, one
+table line."""

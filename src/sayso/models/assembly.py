@@ -99,7 +99,9 @@ def load_checkpoint(folder: Path, *, heads: HeadConfig | None = None) -> tuple[S
         config = config.model_copy(update={"heads": heads})
         weights = {k: v for k, v in weights.items() if not k.startswith(("intent.", "slots."))}
     model = config.build()
-    missing, unexpected = model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False)
+    missing, unexpected = model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False
+    )
     fresh = ("intent.", "slots.") if heads is not None else ()
     wrong = [name for name in missing if not (fresh and name.startswith(fresh))] + list(unexpected)
     if wrong:

@@ -14,7 +14,8 @@ from sayso.models.masks import length_mask
 
 
 class HeadConfig(Config):
-    """Classes of the heads. ``intents`` are the domain's (one class more is added for out-of-domain); ``tags`` the BIO tags."""
+    """Classes of the heads. ``intents`` are the domain's (one class more is added for out-of-domain); ``tags`` the
+    BIO tags."""
 
     intents: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -77,7 +78,8 @@ class SlotHead(nn.Module):
             before = nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
             after = nn.functional.pad(x, (0, 0, 0, 1))[:, 1:]
             x = (x + torch.relu(mix(self.dropout(torch.cat([before, x, after], -1))))) * mask
-        return self.out(x)
+        logits: Tensor = self.out(x)
+        return logits
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -33,11 +33,13 @@ class AdditiveJoiner(nn.Module):
     def forward(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """(B,T,D) and (B,U+1,J) to logits (B,T,U+1,V)."""
         joined = self.encoder(encoded)[:, :, None] + self.predictor(predicted)[:, None]
-        return self.out(torch.tanh(joined))
+        logits: Tensor = self.out(torch.tanh(joined))
+        return logits
 
     def step(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """(B,D) and (B,J) to logits (B,V)."""
-        return self.out(torch.tanh(self.encoder(encoded) + self.predictor(predicted)))
+        logits: Tensor = self.out(torch.tanh(self.encoder(encoded) + self.predictor(predicted)))
+        return logits
 
 
 JOINERS = {"additive": AdditiveConfig}

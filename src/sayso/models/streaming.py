@@ -1,7 +1,7 @@
 """What streams share: the state of an encoder as a flat set of batch-first tensors.
 
-Every state tensor has batch first and a fixed shape, and a per-row fill count says how much of it is real; so streams of
-different age stack into one batch, split again and reset, and ONNX sees plain named inputs and outputs.
+Every state tensor has batch first and a fixed shape, and a per-row fill count says how much of it is real; so streams
+of different age stack into one batch, split again and reset, and ONNX sees plain named inputs and outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Context:
-    """What is fixed for a stream. ``chunk_frames`` and ``left_frames`` (encoder frames) None: see everything (offline)."""
+    """What is fixed for a stream. ``chunk_frames`` and ``left_frames`` (encoder frames) None: see everything
+    (offline)."""
 
     chunk_frames: int | None = None
     left_frames: int | None = None

@@ -1,10 +1,10 @@
 """Eightfold time reduction by three causal strided convolutions over time (Whisper's stem, once deeper).
 
-Each stage halves time with kernel 3, one frame of left padding and none on the right: output frame ``j`` of the whole needs
-exactly the features ``8j .. 8j+7`` and older ones, so a chunk of ``8n`` features gives ``n`` frames with no look-ahead beyond
-the chunk, and the state of a stage is one frame. Frames beyond a row's length are zero at every stage, so that a padded batch,
-a whole recording and a stream see the same zeros. Mel bins are channels here, not a second image axis: on a processor the
-two-dimensional stem moves six times the memory for the same arithmetic.
+Each stage halves time with kernel 3, one frame of left padding and none on the right: output frame ``j`` of the whole
+needs exactly the features ``8j .. 8j+7`` and older ones, so a chunk of ``8n`` features gives ``n`` frames with no
+look-ahead beyond the chunk, and the state of a stage is one frame. Frames beyond a row's length are zero at every
+stage, so that a padded batch, a whole recording and a stream see the same zeros. Mel bins are channels here, not a
+second image axis: on a processor the two-dimensional stem moves six times the memory for the same arithmetic.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)
 
 GAP_CAP = 2.0  # beyond this a rival is out of reach, and a single-sentence domain has no rival at all
 _LOG_FLOOR = -20.0
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +92,12 @@ class Calibration(Config):
     calibrated_on: str | None = None
 
     def confidence(self, evidence: Evidence) -> float | None:
-        """P(right and in the domain) in (0, 1), or None when uncalibrated."""
+        """P(right and in the domain), never quite 0 or 1 so that its logarithm exists; None when uncalibrated."""
         if self.calibrated_on is None or not self.weights:
             return None
         weights = np.array([self.weights.get(name, 0.0) for name in FEATURES])
-        return _sigmoid(float(weights @ evidence.vector(self.offset)) + self.bias)
+        certainty = _sigmoid(float(weights @ evidence.vector(self.offset)) + self.bias)
+        return min(max(certainty, _LEAST), 1.0 - _LEAST)
 
     def slot_confidence(self, token_log_probs: ArrayLike) -> float | None:
         """P(slot value right) from the log-probabilities of its tokens; None when uncalibrated or without tokens.

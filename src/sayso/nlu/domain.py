@@ -53,18 +53,23 @@ def load_domain(path: Path | str, *, lists: ListValues | None = None) -> Domain:
     """
     path = Path(path)
     problems = Problems()
-    if path.is_dir():
-        files = sorted(path.glob("*.yaml"))
-        if not files:
-            raise DomainError("a folder without .yaml files; give a domain file or a folder of them", file=str(path))
-    else:
-        common = path.parent / COMMON
-        files = [path, common] if common.is_file() and path.name != COMMON else [path]
+    files = files_of(path)
     tables = [read_yaml(file, problems) for file in files]
     shared = path.is_dir() or len(files) > 1
     return _Reader(merge(tables), problems, shared).domain(
         path.stem if path.is_file() else path.resolve().name, path, lists or {}
     )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that make up the domain at ``path``: a folder's, or the file with the ``_common.yaml`` beside it."""
+    if path.is_dir():
+        files = sorted(path.glob("*.yaml"))
+        if not files:
+            raise DomainError("a folder without .yaml files; give a domain file or a folder of them", file=str(path))
+        return files
+    common = path.parent / COMMON
+    return [path, common] if common.is_file() and path.name != COMMON else [path]
 
 
 def parse_domain(content: str, name: str = "domain", *, lists: ListValues | None = None) -> Domain:

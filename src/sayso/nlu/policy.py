@@ -75,13 +75,15 @@ class Decision:
 def decide(situation: Situation, config: PolicyConfig) -> Decision:
     """Accept, clarify or reject.
 
-    Noise and truncation explain a refusal and never cause one by themselves, except that what was cut short and is
-    less than certain is refused and not asked about: the rest of the sentence is missing.
+    An utterance that was cut off is refused however sure its beginning is: the rest of the sentence is missing. Noise
+    explains a refusal and never causes one.
     """
     if situation.speech_s < config.min_speech_s:
         return Decision("reject", "no_speech")
+    if situation.truncated:
+        return Decision("reject", "truncated")
     certainty = _certainty(situation, config)
-    if situation.intent is None or certainty == "low" or (certainty == "middle" and situation.truncated):
+    if situation.intent is None or certainty == "low":
         return Decision("reject", _blame(situation, config))
     if certainty == "middle" or situation.risk == "confirm":
         return Decision("clarify", None, situation.clarify or default_prompt(situation.intent, situation.slots))
@@ -105,8 +107,6 @@ def _certainty(situation: Situation, config: PolicyConfig) -> Literal["low", "mi
 
 
 def _blame(situation: Situation, config: PolicyConfig) -> result.Reason:
-    if situation.truncated:
-        return "truncated"
     if situation.snr_db is not None and situation.snr_db < config.min_snr_db:
         return "too_noisy"
     if situation.intent is None or (situation.evidence is not None and situation.evidence.margin < config.margin):

@@ -1,6 +1,8 @@
-"""From feature banks to batches: buckets of like duration, feature-domain augmentation, everything a function of the step.
+"""From feature banks to batches: buckets of like duration, feature-domain augmentation, everything a function of the
+step.
 
-The batch of step ``n`` depends only on the seed and ``n``, so a resumed run sees exactly the batches it would have seen.
+The batch of step ``n`` depends only on the seed and ``n``, so a resumed run sees exactly the batches it would have
+seen.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Item:
 
 @dataclass
 class Batch:
-    """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) with -100 for unknown."""
+    """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) with -100 for
+    unknown."""
 
     features: Tensor
     lengths: Tensor
@@ -88,8 +91,8 @@ class Batcher:
 
 
 def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
-    """Pad to the longest row."""
-    longest, most = max(len(f) for f in features), max(1, max(len(i.tokens) for i in items))
+    """Pad to the longest row, rounded up: kernels are prepared once per shape, so few shapes are fast shapes."""
+    longest, most = -(-max(len(f) for f in features) // 32) * 32, max(1, max(len(i.tokens) for i in items))
     batch = len(items)
     x = torch.zeros(batch, longest, features[0].shape[1])
     targets = torch.zeros(batch, most, dtype=torch.int64)
@@ -116,7 +119,9 @@ def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generato
     times = np.linspace(0, frames - 1, max(8, round(frames * stretch)))
     warp = 1.0 + rng.uniform(-config.vocal_tract, config.vocal_tract)
     bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
-    x = _interpolate(_interpolate(features.astype(np.float32), times).T, bins).T + rng.uniform(-config.level, config.level)
+    x = _interpolate(_interpolate(features.astype(np.float32), times).T, bins).T + rng.uniform(
+        -config.level, config.level
+    )
     x = np.ascontiguousarray(x, dtype=np.float32)
     fill = x.mean()
     for _ in range(config.frequency_masks):

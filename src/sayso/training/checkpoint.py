@@ -1,7 +1,8 @@
-"""Training state on disk: weights, moving average, optimiser moments and the step, as safetensors and JSON, never pickle.
+"""Training state on disk: weights, moving average, optimiser moments and the step, as safetensors and JSON, never
+pickle.
 
-Randomness is a function of (seed, step), so nothing else is needed for a resumed run to take the identical next step. The
-folder is written under a temporary name and renamed; a killed run leaves the previous checkpoint whole.
+Randomness is a function of (seed, step), so nothing else is needed for a resumed run to take the identical next step.
+The folder is written under a temporary name and renamed; a killed run leaves the previous checkpoint whole.
 """
 
 from __future__ import annotations
@@ -37,14 +38,18 @@ class Average:
                 self.shadow[name].copy_(value)
 
 
-def save_state(folder: Path, step: int, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer, extra: dict[str, Any]) -> None:
+def save_state(
+    folder: Path, step: int, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer, extra: dict[str, Any]
+) -> None:
     """Write the training state to ``folder`` atomically."""
     fresh = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
     save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
-    moments = {f"{i}/{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)}
+    moments = {
+        f"{i}/{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)
+    }
     save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
     (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
     old = folder.with_name(folder.name + ".old")
@@ -69,5 +74,7 @@ def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torc
             moments.setdefault(int(index), {})[key] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ConfigError(f"{folder}: this training state does not fit the recipe or is damaged ({error}); delete it to start anew") from None
+        raise ConfigError(
+            f"{folder}: this training state does not fit the recipe or is damaged ({error}); delete it to start anew"
+        ) from None
     return state

@@ -1,7 +1,8 @@
 """The training loop: Lightning Fabric for devices and precision, everything else plain.
 
-Warm-up and cosine rate, global-norm clipping, moving average of weights, validation by greedy WER, a run folder with config,
-metrics as JSON lines, curves as a picture, and checkpoints from which a killed run takes the identical next step.
+Warm-up and cosine rate, global-norm clipping, moving average of weights, validation by greedy WER, a run folder with
+config, metrics as JSON lines, curves as a picture, and checkpoints from which a killed run takes the identical next
+step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
-from sayso.training.batches import Batcher, Floats, Item, augment, collate
+from sayso.training.batches import Batch, Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.objective import objective
 from sayso.training.recipe import TrainingConfig
@@ -53,12 +54,16 @@ class Progress:
 
 
 class Trainer:
-    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in ``folder/model``."""
+    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in
+    ``folder/model``."""
 
-    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say) -> None:
+    def __init__(
+        self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say
+    ) -> None:
         torch.set_num_threads(config.threads)
-        precision = "bf16-mixed" if config.precision == "bf16" else "32-true"
-        self.fabric = lightning_fabric.Fabric(accelerator="auto", devices=1, precision=precision)
+        self.fabric = lightning_fabric.Fabric(
+            accelerator="auto", devices=1, precision="bf16-mixed" if config.precision == "bf16" else "32-true"
+        )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
@@ -117,8 +122,7 @@ class Trainer:
             items = self.batcher.plan(step * c.accumulate + part)
             rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
             chunk = int(rng.choice(c.chunks))
-            context = Context(chunk or None, c.left_frames if chunk else None)
-            losses = self.model(collate(rows, items), context, c.weights)
+            losses = self.model(collate(rows, items), chunk, c)
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
@@ -159,7 +163,10 @@ class Trainer:
         return wer
 
     def _checkpoint(self) -> None:
-        extra = {"seconds": self.progress.seconds, "best": self.progress.best if math.isfinite(self.progress.best) else None}
+        extra = {
+            "seconds": self.progress.seconds,
+            "best": self.progress.best if math.isfinite(self.progress.best) else None,
+        }
         save_state(self.folder / "state", self.progress.step, self.raw, self.average, self.optimiser, extra)
         kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
         self.raw.load_state_dict(self.average.shadow)
@@ -185,8 +192,9 @@ class _Step(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Any, context: Context, weights: Any) -> dict[str, Tensor]:
-        return objective(self.model, batch, context, weights)
+    def forward(self, batch: Batch, chunk: int, config: TrainingConfig) -> dict[str, Tensor]:
+        context = Context(chunk, config.left_frames) if chunk else Context()
+        return objective(self.model, batch, context, config.weights)
 
 
 @torch.no_grad()
@@ -195,6 +203,7 @@ def greedy_errors(
 ) -> tuple[int, int]:
     """Word errors and reference words of greedy CTC over ``items`` in the model's streaming context."""
     model.eval()
+    decoder = CtcGreedy()
     errors = words = 0
     order = sorted(items, key=lambda item: item.frames)
     for start in range(0, len(order), 16):
@@ -203,8 +212,7 @@ def greedy_errors(
         encoded, frames = model.encoder(batch.features, batch.lengths)
         log_probs = model.ctc(encoded).numpy()
         for row, item in enumerate(group):
-            decoder = CtcGreedy()
-            decoder.accept(log_probs[row, : int(frames[row])])
-            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(decoder.tokens))
+            heard = decoder.step(decoder.start(), log_probs[row, : int(frames[row])])
+            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(heard.tokens))
             errors, words = errors + wrong, words + total
     return errors, words

@@ -1,4 +1,5 @@
-"""What one batch costs: the weighted sum of CTC, transducer, intent and slot losses on one pass of the shared encoder."""
+"""What one batch costs: the weighted sum of CTC, transducer, intent and slot losses on one pass of the shared
+encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from sayso.training.recipe import LossWeights
 
 
 def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
-    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label, so that long clips do not dominate."""
+    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label, so that long clips do not
+    dominate."""
     encoded, frames = model.encoder(batch.features, batch.lengths, context)
     losses: dict[str, Tensor] = {}
     labels = batch.target_lengths.clamp(min=1)

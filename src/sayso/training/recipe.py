@@ -1,7 +1,7 @@
 """A recipe: the typed content of one TOML file that the training loop reads.
 
-``[model]`` says what is trained (or ``init`` a checkpoint to start from), ``[data]`` on what, ``[training]`` how. Recipes hold
-data, never code; ``key=value`` overrides change one value at a time.
+``[model]`` says what is trained (or ``init`` a checkpoint to start from), ``[data]`` on what, ``[training]`` how.
+Recipes hold data, never code; ``key=value`` overrides change one value at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sayso.models.assembly import ModelConfig
 class Source(Config):
     """Speech to train on: a corpus folder under the corpora (``corpus``) or a manifest of cuts (``manifest``).
 
-    ``copies`` augmented versions are made once beside the clean one; ``weight`` is the share of batches it gets relative to
-    its size; ``negative``: other people's talk, the intent head learns to call it out of domain.
+    ``copies`` augmented versions are made once beside the clean one; ``weight`` is the share of batches it gets
+    relative to its size; ``negative``: other people's talk, the intent head learns to call it out of domain.
     """
 
     corpus: str | None = None
@@ -34,7 +34,8 @@ class Source(Config):
 
 
 class DataConfig(Config):
-    """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it on)."""
+    """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it
+    on)."""
 
     train: tuple[Source, ...] = ()
     tokenizer_text: tuple[str, ...] = ()
@@ -55,7 +56,8 @@ class SpecAugmentConfig(Config):
 
 
 class LossWeights(Config):
-    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time."""
+    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save
+    time."""
 
     ctc: float = 0.6
     transducer: float = 0.4
@@ -67,7 +69,8 @@ class LossWeights(Config):
 class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
-    ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything visible).
+    ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
+    visible).
     """
 
     seed: int = 0

@@ -1,9 +1,10 @@
-"""Streaming Conformer (Gulati et al. 2020): chunked attention, causal convolution with a cache, rotary relative positions.
+"""Streaming Conformer (Gulati et al. 2020): chunked attention, causal convolution with a cache, rotary relative
+positions.
 
-Two ways through the same weights: ``forward`` runs a whole recording under a chunk mask, ``step`` runs one chunk against
-caches of keys, values and convolution inputs; both give the same numbers. Positions are rotary (Su et al. 2021), so only
-differences matter and a stream may run for hours: ``step`` numbers its window from zero each time. LayerNorm replaces
-BatchNorm in the convolution module because a stream has no batch statistics.
+Two ways through the same weights: ``forward`` runs a whole recording under a chunk mask, ``step`` runs one chunk
+against caches of keys, values and convolution inputs; both give the same numbers. Positions are rotary (Su et al.
+2021), so only differences matter and a stream may run for hours: ``step`` numbers its window from zero each time.
+LayerNorm replaces BatchNorm in the convolution module because a stream has no batch statistics.
 
 Shapes: ``B`` batch, ``T`` frames (features outside, 8 times fewer inside), ``D`` width, ``L`` left context frames,
 ``C`` chunk frames, ``N`` layers.
@@ -95,7 +96,7 @@ class _Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2)), key, value
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, self.size)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.size).transpose(1, 2)
 
 
 class _Convolution(nn.Module):
@@ -145,6 +146,9 @@ class _Layer(nn.Module):
 class Conformer(nn.Module):
     """Streaming Conformer encoder; ``forward`` for training and offline, ``step`` for streams."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -165,7 +169,8 @@ class Conformer(nn.Module):
         return None if chunk is None else (chunk - 1) * FACTOR * 10.0
 
     def forward(self, x: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
-        """x (B,T,F) features, lengths (B,); returns (B,ceil(T/8),D), zero beyond each row's length, and frame counts."""
+        """x (B,T,F) features, lengths (B,); returns (B,ceil(T/8),D), zero beyond each row's length, and frame
+        counts."""
         context = context or self.default_context
         x = functional.pad(x, (0, 0, 0, -x.shape[1] % FACTOR))
         x = (x - self.mean) * self.scale
@@ -188,8 +193,11 @@ class Conformer(nn.Module):
         layers = len(self.layers)
         cache = (batch, layers, context.left_frames, self.width)
         like = self.mean
+        sub0, sub1, sub2 = self.subsampling.init_state(batch, like)
         return ConformerState(
-            *self.subsampling.init_state(batch, like),
+            sub0=sub0,
+            sub1=sub1,
+            sub2=sub2,
             keys=like.new_zeros(cache),
             values=like.new_zeros(cache),
             conv=like.new_zeros(batch, layers, self.config.kernel - 1, self.width),
@@ -206,8 +214,8 @@ class Conformer(nn.Module):
     ) -> tuple[Tensor, Tensor, ConformerState]:
         """One chunk: x (B, 8C, F), zero padded where a row's ``lengths`` is shorter (its last chunk).
 
-        Returns (B,C,D), frame counts (B,), and the next state. Nothing is held back, so ``final`` changes nothing; a row
-        that was short must not be stepped again.
+        Returns (B,C,D), frame counts (B,), and the next state. Nothing is held back, so ``final`` changes nothing; a
+        row that was short must not be stepped again.
         """
         del context, final
         chunk, left = x.shape[1] // FACTOR, state.keys.shape[2]
@@ -226,7 +234,9 @@ class Conformer(nn.Module):
             values.append(value[:, chunk:])
             conv.append(inputs[:, chunk:])
         following = ConformerState(
-            *subs,
+            sub0=subs[0],
+            sub1=subs[1],
+            sub2=subs[2],
             keys=torch.stack(keys, 1),
             values=torch.stack(values, 1),
             conv=torch.stack(conv, 1),
@@ -236,7 +246,8 @@ class Conformer(nn.Module):
 
 
 def _rotation(length: int, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (length, size) of rotary positions 0 .. length-1, in the precision of ``like`` (fp32 at least)."""
+    """Cosines and sines (length, size) of rotary positions 0 .. length-1, in the precision of ``like`` (fp32 at
+    least)."""
     kind = torch.float64 if like.dtype == torch.float64 else torch.float32
     rates = 10000.0 ** (-torch.arange(0, size, 2, dtype=kind, device=like.device) / size)
     angles = torch.arange(length, dtype=kind, device=like.device)[:, None] * rates[None, :]
