@@ -1,8 +1,8 @@
 """A language of tones: a bundle whose "speech" is exact, so that what the runtime must answer is known beforehand.
 
 Token ``k`` is a tone in mel bin ``LOWEST + STEP * k``; the encoder averages eight feature frames (and adds nothing of
-its one-frame memory, which is there to be carried), the CTC graph reads the loudest bin. All graphs are written by hand,
-without torch.
+its one-frame memory, which is there to be carried), the CTC graph reads the loudest bin. All graphs are written by
+hand, without torch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.N
 def graph(nodes: list[onnx.NodeProto], inputs: dict[str, Any], outputs: dict[str, Any], **constants: Any) -> bytes:
     def infos(items: dict[str, Any]) -> list[onnx.ValueInfoProto]:
         kinds = {float: TensorProto.FLOAT, int: TensorProto.INT64}
-        return [helper.make_tensor_value_info(name, kinds[kind], ["b", *shape]) for name, (kind, *shape) in items.items()]
+        return [
+            helper.make_tensor_value_info(name, kinds[kind], ["b", *shape]) for name, (kind, *shape) in items.items()
+        ]
 
     weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     proto = helper.make_graph(nodes, "g", infos(inputs), infos(outputs), weights)
@@ -70,7 +72,13 @@ def encoder() -> bytes:
             node("Identity", ["last"], "unused"),
         ],
         {"x": (float, 32, 80), "lengths": (int,), "last": (float, 1, 80), "count": (int,)},
-        {"out": (float, 4, 80), "out_lengths": (int,), "last_next": (float, 1, 80), "count_next": (int,), "unused": (float, 1, 80)},
+        {
+            "out": (float, 4, 80),
+            "out_lengths": (int,),
+            "last_next": (float, 1, 80),
+            "count_next": (int,),
+            "unused": (float, 1, 80),
+        },
         shape=np.array([0, 4, 8, 80]),
         axis=np.array([2]),
         seven=np.array(7),
@@ -89,7 +97,11 @@ def ctc() -> bytes:
     quiet = np.zeros(TOKENS, np.float32)
     quiet[0] = 14.0
     return graph(
-        [node("MatMul", ["x", "pick"], "a"), node("Add", ["a", "quiet"], "b"), node("LogSoftmax", ["b"], "log_probs", axis=-1)],
+        [
+            node("MatMul", ["x", "pick"], "a"),
+            node("Add", ["a", "quiet"], "b"),
+            node("LogSoftmax", ["b"], "log_probs", axis=-1),
+        ],
         {"x": (float, 4, 80)},
         {"log_probs": (float, 4, TOKENS)},
         pick=pick,
@@ -147,7 +159,9 @@ class Tones:
         if opinion is not None:
             files["intent.onnx"] = intent([opinion.get(name, -5.0) for name in [*names, "other"]])
             state = StatePair(input="seen", output="seen_next", shape=(1,), initial=5.0)
-            graphs["intent"] = GraphSpec(file="intent.onnx", inputs=("x", "lengths"), outputs=("log_probs",), states=(state,))
+            graphs["intent"] = GraphSpec(
+                file="intent.onnx", inputs=("x", "lengths"), outputs=("log_probs",), states=(state,)
+            )
         automaton: tuple[str, ...] = ()
         if domain:
             save_automaton(self.automaton, self.folder / "compiled")

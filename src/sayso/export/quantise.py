@@ -2,9 +2,9 @@
 
 Weights are quantised per output channel, activations per tensor with scales fixed from training clips that are
 streamed through the fp32 graph, so that a stream does not depend on its chunk size or on its batch mates (dynamic
-scales span the whole tensor). Only products with a constant matrix change; attention, convolutions, norms and softmax stay fp32, and
-products hand their sums on in fp32, so that residuals are never rounded. Weights use seven bits: on processors without
-VNNI the eight-bit multiply-add saturates, and a bundle must answer the same everywhere.
+scales span the whole tensor). Only products with a constant matrix change; attention, convolutions, norms and softmax
+stay fp32, and products hand their sums on in fp32, so that residuals are never rounded. Weights use seven bits: on
+processors without VNNI the eight-bit multiply-add saturates, and a bundle must answer the same everywhere.
 """
 
 from __future__ import annotations

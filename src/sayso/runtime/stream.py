@@ -119,9 +119,10 @@ class Stream:
     @property
     def complete(self) -> bool:
         """Whether the best parse is complete and cannot grow: an endpoint needs no long silence then."""
-        if self._search is None or self._graph is None:
+        best = self._best()
+        if best is None or best.meaning is None or self._search is None or self._graph is None:
             return False
-        return bool(self._search.nbest(self._graph, 1)) and not self._search.can_extend(self._graph)
+        return not self._search.can_extend(self._graph)
 
     @property
     def audio_s(self) -> float:
@@ -161,7 +162,17 @@ class Stream:
             free = self._engine.tokenizer.decode(self._free.tokens)
             if free.startswith(self._stable):
                 return None
-        found = self._search.nbest(self._graph, 1, final=False)
+        return self._best()
+
+    def _best(self) -> GraphHypothesis | None:
+        """The best live hypothesis, complete or not."""
+        if self._search is None or self._graph is None:
+            return None
+        found = self._search.nbest(self._graph, 4, final=False)
+        for other in found:
+            # the end of a sentence pays the prior of its meaning; the same tokens without the end must not win by that
+            if other.meaning is not None and other.tokens == found[0].tokens:
+                return other
         return found[0] if found else None
 
     def _settle(self, tokens: Sequence[int]) -> None:
