@@ -277,7 +277,7 @@ class TestChoosing:
     def test_the_intent_head_votes(self, tones: Any) -> None:
         samples = tones.say("turn on hall light")
         opinion = {"turn_off": -0.01, "turn_on": -4.0}
-        wide = {"beam": 1000.0}
+        wide = {"beam": 1000.0, "commit_beam": None}
         _, outcome = tones.model(opinion=opinion, combine={"intent_weight": 1000.0}, search=wide).explain(samples)
         assert outcome.intent == "turn_off", "a heavy vote must win over the audio"
         deaf, outcome = tones.model(opinion=opinion, combine={"intent_weight": 0.0}, search=wide).explain(samples)
