@@ -48,7 +48,13 @@ class Parts:
 
     def config(self, **changes: object) -> ExportConfig:
         intents = (IntentSpec(name="lock", risk="confirm", clarify="Lock which door?"),)
-        fields = {"name": "small", "chunk_frames": CHUNK, "left_frames": LEFT, "intents": intents, "stream": {"vad": False}}
+        fields = {
+            "name": "small",
+            "chunk_frames": CHUNK,
+            "left_frames": LEFT,
+            "intents": intents,
+            "stream": {"vad": False},
+        }
         return ExportConfig(**(fields | changes))  # type: ignore[arg-type]
 
 
@@ -92,7 +98,13 @@ def fp32(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A full bundle in fp32, verified on three clips."""
     out = tmp_path_factory.mktemp("fp32") / "small.bundle"
     export_bundle(
-        parts.model, parts.tokenizer, parts.automaton, out, parts.config(int8=False), clips=parts.clips, checks=noises(3, 1)
+        parts.model,
+        parts.tokenizer,
+        parts.automaton,
+        out,
+        parts.config(int8=False),
+        clips=parts.clips,
+        checks=noises(3, 1),
     )
     return out
 
