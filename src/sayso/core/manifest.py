@@ -1,0 +1,94 @@
+"""What ``bundle.json`` says: everything a runtime must know before it opens a graph (contract 6 of the design).
+
+Plain data, checked strictly, so that a bundle made by another version fails with the name of the field instead of later
+with a shape. Graphs are listed by role; their states are named pairs with fixed shapes, so that a runtime needs no
+knowledge of the architecture to stream it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from sayso.core.config import Config
+
+FORMAT = 1
+ROLES = ("encoder", "encoder2", "predictor", "vocab_predictor", "joiner", "ctc", "decoder", "bias", "intent", "slots")
+Role = Literal[
+    "encoder", "encoder2", "predictor", "vocab_predictor", "joiner", "ctc", "decoder", "bias", "intent", "slots"
+]
+
+
+class StatePair(Config):
+    """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis)."""
+
+    input: str
+    output: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int64"] = "float32"
+    initial: float = 0.0  # every element before the first sample
+
+
+class GraphSpec(Config):
+    """One ONNX graph. ``optional`` inputs may be left out by the caller and then take the given value (a scalar)."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: tuple[StatePair, ...] = ()
+    optional: dict[str, float] = Field(default_factory=dict)
+
+
+class PassSpec(Config):
+    """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text."""
+
+    name: str
+    when: Literal["chunk", "endpoint"]
+    graphs: tuple[Role, ...] = ()
+    search: str | None = None
+    inputs: tuple[str, ...] = ()
+
+
+class IntentSpec(Config):
+    """An intent, in the order of the intent head's classes; ``risk`` and ``clarify`` steer the policy."""
+
+    name: str
+    risk: Literal["none", "confirm"] = "none"
+    clarify: str | None = None
+
+
+class Manifest(Config):
+    """All of ``bundle.json``. ``files`` (name to sha256) covers every file beside it, ``sha256`` itself."""
+
+    format: Literal[1] = 1
+    name: str
+    description: str = ""
+    languages: tuple[str, ...] = ("en",)
+    sample_rate: int = 16000
+    channels: int = 1
+    chunk_ms: int
+    left_context_ms: int
+    lookahead_ms: int
+    frame_ms: int = 80  # of one encoder frame
+    label_context: int = 2  # labels that the predictor sees
+    features: dict[str, Any] = Field(default_factory=dict)
+    passes: tuple[PassSpec, ...] = ()
+    graphs: dict[Role, GraphSpec]
+    precision: Literal["fp32", "int8"] = "fp32"
+    tokenizer: str = "tokenizer.model"
+    automaton: tuple[str, ...] = ()  # files of the compiled domain; empty: transcription only
+    domain: str | None = None
+    intents: tuple[IntentSpec, ...] = ()
+    tags: tuple[str, ...] = ()  # classes of the slot head
+    search: dict[str, Any] = Field(default_factory=dict)
+    combine: dict[str, Any] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    stream: dict[str, Any] = Field(default_factory=dict)
+    calibration: str | None = None
+    calibrated_on: dict[str, Any] | None = None
+    trained: dict[str, Any] = Field(default_factory=dict)
+    figures: dict[str, Any] = Field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    files: dict[str, str] = Field(default_factory=dict)
+    sha256: str = ""

@@ -1,0 +1,228 @@
+"""The whole export, readable as one page: graphs, int8, domain, calibration, card, manifest, one rename.
+
+Calibration needs the finished runtime, so a bundle is written first and amended after it was judged; both ways end in
+one atomic write.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from sayso.audio.features import FeatureConfig, fbank
+from sayso.core.automaton import Automaton
+from sayso.core.bundle import read_bundle, write_bundle
+from sayso.core.config import Config
+from sayso.core.errors import BundleError
+from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
+from sayso.export.card import card
+from sayso.export.onnx import Exported, export_graphs
+from sayso.export.quantise import quantise
+from sayso.export.verify import verify_bundle, verify_graphs
+from sayso.models.assembly import SpeechModel
+from sayso.models.streaming import Context
+from sayso.models.subsampling import FACTOR
+from sayso.nlu.automaton_io import save_automaton
+from sayso.nlu.calibration import Calibration
+from sayso.text.tokenizer import Tokenizer
+
+Floats = NDArray[np.float32]
+CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
+_PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
+
+
+class ExportConfig(Config):
+    """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
+
+    ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are. ``calibration``
+    may be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
+    """
+
+    name: str
+    description: str = ""
+    chunk_frames: int = 4
+    left_frames: int = 32
+    int8: bool = True
+    languages: tuple[str, ...] = ("en",)
+    licence: str = "Apache-2.0"
+    intents: tuple[IntentSpec, ...] = ()
+    calibration: Calibration | None = None
+    search: dict[str, Any] = Field(default_factory=dict)
+    combine: dict[str, Any] = Field(default_factory=dict)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    stream: dict[str, Any] = Field(default_factory=dict)
+    trained: dict[str, Any] = Field(default_factory=dict)
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+
+def export_bundle(
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    automaton: Automaton | None,
+    out: Path | str,
+    config: ExportConfig,
+    *,
+    clips: Sequence[Floats] = (),
+    checks: Sequence[Floats] = (),
+) -> Manifest:
+    """Write a bundle (folder, or zip where ``out`` ends in ``.zip``) and return its manifest.
+
+    ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``checks`` are
+    held-out recordings as samples: what they show stands in ``figures["verification"]``. ``automaton`` None makes a
+    bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
+    the model does, ``DataError`` for int8 without clips.
+    """
+    _check(model, tokenizer, automaton)
+    features = FeatureConfig(mels=model.config.encoder.mels)
+    heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
+    exact = export_graphs(model, config.chunk_frames, config.left_frames)
+    error = verify_graphs(
+        model, exact, heard[:_PROOF_CLIPS] or [_noise(features)], config.chunk_frames, config.left_frames
+    )
+    graphs = dict(exact)
+    if config.int8:
+        graphs["encoder"] = quantise(exact["encoder"], heard, FACTOR * config.chunk_frames)
+    files = {graph.spec.file: graph.data for graph in graphs.values()}
+    files[TOKENIZER] = tokenizer.model
+    domain = _domain_files(automaton)
+    files |= domain
+    if config.calibration is not None:
+        files[CALIBRATION] = config.calibration.to_json().encode()
+    manifest = _manifest(model, automaton, config, graphs, tuple(domain))
+    with tempfile.TemporaryDirectory() as folder:
+        draft, twin = Path(folder) / "draft", Path(folder) / "twin"
+        write_bundle(manifest, files, draft)
+        if config.int8:
+            write_bundle(manifest, files | {exact["encoder"].spec.file: exact["encoder"].data}, twin)
+        found = verify_bundle(draft, checks, fp32=twin if config.int8 else None, error=error)
+    manifest = manifest.model_copy(update={"figures": {**manifest.figures, "verification": found.figures()}})
+    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
+
+
+def quantise_bundle(path: Path | str, out: Path | str, clips: Sequence[Floats]) -> Manifest:
+    """An fp32 bundle again with an int8 encoder, its scales fixed by ``clips`` (samples (n,) or features (T, F))."""
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    if manifest.precision != "fp32":
+        raise BundleError(f"{path}: is {manifest.precision} already; quantise the fp32 bundle it was made from")
+    features = FeatureConfig(**manifest.features)
+    heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
+    spec = manifest.graphs["encoder"]
+    chunk = round(manifest.chunk_ms / features.shift_ms)
+    encoder = quantise(Exported(data=bundle.file(spec.file), spec=spec), heard, chunk)
+    files = {name: bundle.file(name) for name in manifest.files} | {spec.file: encoder.data}
+    manifest = manifest.model_copy(update={"precision": "int8"})
+    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
+
+
+def _manifest(
+    model: SpeechModel,
+    automaton: Automaton | None,
+    config: ExportConfig,
+    graphs: Mapping[Role, Exported],
+    domain: tuple[str, ...],
+) -> Manifest:
+    features = FeatureConfig(mels=model.config.encoder.mels)
+    frame_ms = round(FACTOR * features.shift_ms)
+    context = Context(config.chunk_frames, config.left_frames)
+    first: list[Role] = [role for role in ("encoder", "ctc", "predictor", "joiner", "intent") if role in graphs]
+    return Manifest(
+        name=config.name,
+        description=config.description,
+        languages=config.languages,
+        sample_rate=features.sample_rate,
+        chunk_ms=config.chunk_frames * frame_ms,
+        left_context_ms=config.left_frames * frame_ms,
+        lookahead_ms=round(model.encoder.lookahead_ms(context) or 0),
+        frame_ms=frame_ms,
+        label_context=model.predictor.context,
+        features=features.model_dump(mode="json"),
+        passes=(
+            PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "greedy"),
+            PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
+        ),
+        graphs={role: graph.spec for role, graph in graphs.items()},
+        precision="int8" if config.int8 else "fp32",
+        tokenizer=TOKENIZER,
+        automaton=domain,
+        domain=automaton.domain if automaton is not None else None,
+        intents=_intents(model, automaton, config),
+        tags=model.config.heads.tags,
+        search=config.search,
+        combine=config.combine,
+        policy=config.policy,
+        stream=config.stream,
+        calibration=None if config.calibration is None else CALIBRATION,
+        calibrated_on=_calibrated_on(config.calibration),
+        trained=config.trained,
+        figures=config.figures,
+        licence=config.licence,
+    )
+
+
+def amend_bundle(
+    path: Path | str, *, calibration: Calibration | None = None, out: Path | str | None = None, **fields: Any
+) -> Manifest:
+    """Write the bundle again (at ``out``, default in its place) with another calibration and manifest ``fields``.
+
+    ``figures`` and ``trained`` are merged into what is there; other fields (``policy``, ``combine``, ...) are replaced.
+    """
+    bundle = read_bundle(path)
+    files = {name: bundle.file(name) for name in bundle.manifest.files}
+    if calibration is not None:
+        files[CALIBRATION] = calibration.to_json().encode()
+        fields = {"calibration": CALIBRATION, "calibrated_on": _calibrated_on(calibration), **fields}
+    for name in {"figures", "trained"} & set(fields):
+        fields[name] = {**getattr(bundle.manifest, name), **fields[name]}
+    manifest = Manifest.model_validate({**bundle.manifest.model_dump(), **fields})
+    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, path if out is None else out)
+
+
+def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None) -> None:
+    if tokenizer.size != model.config.vocab:
+        raise BundleError(
+            f"the tokenizer has {tokenizer.size} tokens, the model {model.config.vocab}: they do not belong together; "
+            "export with the tokenizer.model of the checkpoint"
+        )
+    if automaton is None:
+        return
+    if automaton.tokenizer != tokenizer.sha256:
+        raise BundleError("the domain was compiled with another tokenizer; compile it with the checkpoint's")
+    spoken = {meaning.intent for meaning in automaton.meanings}
+    known = model.config.heads.intents
+    if known and (strange := sorted(spoken - set(known))):
+        raise BundleError(f"the model's intent head was not trained on: {', '.join(strange)}; build the domain again")
+
+
+def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:
+    """In the order of the head's classes; without a head, of the domain's meanings."""
+    names: Sequence[str] = model.config.heads.intents
+    if not names and automaton is not None:
+        names = list(dict.fromkeys(meaning.intent for meaning in automaton.meanings))
+    given = {spec.name: spec for spec in config.intents}
+    return tuple(given.get(name, IntentSpec(name=name)) for name in names)
+
+
+def _domain_files(automaton: Automaton | None) -> dict[str, bytes]:
+    if automaton is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_automaton(automaton, Path(folder))
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def _calibrated_on(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None or calibration.calibrated_on is None:
+        return None
+    return {"data": calibration.calibrated_on}
+
+
+def _noise(features: FeatureConfig) -> Floats:
+    """Something to compare graphs on where no recording was given."""
+    return np.random.default_rng(0).normal(10.0, 4.0, (200, features.mels)).astype(np.float32)

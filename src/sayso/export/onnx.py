@@ -1,0 +1,221 @@
+"""The parts of a model as ONNX graphs with named states, by ``torch.export`` with a free batch.
+
+Each part is wrapped so that its inputs and outputs are flat tensors with the names that the manifest promises. Source
+positions that the exporter adds are stripped: they say where the model was exported, which is nobody's business.
+
+Shape letters: ``B`` batch, ``C`` encoder frames of a chunk, ``D`` width, ``U`` tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from sayso.core.manifest import GraphSpec, Role, StatePair
+from sayso.models.assembly import SpeechModel
+from sayso.models.heads import IntentHead, SlotHead
+from sayso.models.streaming import Context
+from sayso.models.subsampling import FACTOR
+
+_OPSET = 18
+_BATCH = torch.export.Dim("batch", min=1, max=4096)
+_TOKENS = torch.export.Dim("tokens", min=1, max=4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """One graph: serialised ONNX and what the manifest says about it."""
+
+    data: bytes
+    spec: GraphSpec
+
+
+def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> dict[Role, Exported]:
+    """All graphs of ``model`` by role, fp32. The model is put into eval mode."""
+    model.eval()
+    width = model.encoder.width
+    frames = torch.zeros(2, chunk_frames, width)
+    counts = torch.full((2,), chunk_frames)
+    graphs: dict[Role, Exported] = {
+        "encoder": _encoder(model, chunk_frames, left_frames),
+        "ctc": _export(_Ctc(model), (frames,), _Names("ctc", ("x",), ("log_probs",))),
+        "predictor": _export(
+            _Predictor(model),
+            (torch.zeros(2, model.predictor.context, dtype=torch.int64),),
+            _Names("predictor", ("labels",), ("out",)),
+        ),
+        "joiner": _export(
+            _Joiner(model),
+            (torch.zeros(2, width), torch.zeros(2, model.predictor.width)),
+            _Names("joiner", ("encoded", "predicted"), ("logits",)),
+        ),
+    }
+    if model.intent is not None:
+        graphs["intent"] = _intent(model.intent, frames, counts)
+    if model.slots is not None:
+        graphs["slots"] = _slots(model.slots, width)
+    return graphs
+
+
+@dataclass(frozen=True)
+class _Names:
+    role: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: tuple[StatePair, ...] = ()
+    tokens: tuple[str, ...] = ()  # inputs whose second axis is free
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: SpeechModel, names: Sequence[str], kind: Any) -> None:
+        super().__init__()
+        self.encoder, self._names, self._kind = model.encoder, tuple(names), kind
+
+    def forward(self, x: Tensor, lengths: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        state = self._kind.from_named(dict(zip(self._names, states, strict=True)))
+        out, counts, following = self.encoder.step(x, lengths, state)
+        return (out, counts, *following.named().values())
+
+
+class _Ctc(nn.Module):
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.head = model.ctc
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(x)
+        return result
+
+
+class _Predictor(nn.Module):
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.predictor = model.predictor
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.predictor.step(labels)
+
+
+class _Joiner(nn.Module):
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__()
+        self.joiner = model.joiner
+
+    def forward(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        return self.joiner.step(encoded, predicted)
+
+
+class _Intent(nn.Module):
+    """The pool's state in three tensors, because each begins with a value of its own."""
+
+    def __init__(self, head: IntentHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, total: Tensor, mass: Tensor, peak: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        log_probs, state = self.head.step(x, lengths, torch.cat([total, mass, peak], 1))
+        return log_probs, state[:, : self.head.width], state[:, self.head.width : -1], state[:, -1:]
+
+
+class _Slots(nn.Module):
+    def __init__(self, head: SlotHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, frames: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return torch.log_softmax(self.head(frames, tokens, lengths).float(), -1)
+
+
+def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exported:
+    state = model.encoder.init_state(2, Context(chunk_frames, left_frames))
+    tensors = state.named()
+    pairs = []
+    for name, tensor in tensors.items():
+        assert not tensor.any(), f"state {name} does not begin with zeros"
+        pair = StatePair(
+            input=name,
+            output=f"{name}_next",
+            shape=tuple(tensor.shape[1:]),
+            dtype="int64" if tensor.dtype == torch.int64 else "float32",
+        )
+        pairs.append(pair)
+    features = torch.zeros(2, FACTOR * chunk_frames, model.config.encoder.mels)
+    lengths = torch.full((2,), FACTOR * chunk_frames)
+    names = _Names("encoder", ("x", "lengths"), ("out", "out_lengths"), tuple(pairs))
+    return _export(_Encoder(model, list(tensors), type(state)), (features, lengths, *tensors.values()), names)
+
+
+def _intent(head: IntentHead, frames: Tensor, counts: Tensor) -> Exported:
+    state = head.init_state(2)
+    parts = {"total": state[:, : head.width], "mass": state[:, head.width : -1], "peak": state[:, -1:]}
+    pairs = []
+    for name, tensor in parts.items():
+        first = float(tensor.flatten()[0])
+        assert bool((tensor == first).all()), f"state {name} does not begin with one value"
+        pairs.append(StatePair(input=name, output=f"{name}_next", shape=tuple(tensor.shape[1:]), initial=first))
+    names = _Names("intent", ("x", "lengths"), ("log_probs",), tuple(pairs))
+    return _export(_Intent(head), (frames, counts, *parts.values()), names)
+
+
+def _slots(head: SlotHead, width: int) -> Exported:
+    arguments = (torch.zeros(2, 3, width), torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3))
+    names = _Names("slots", ("frames", "tokens", "lengths"), ("log_probs",), tokens=("frames", "tokens"))
+    return _export(_Slots(head), arguments, names)
+
+
+def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> Exported:
+    inputs = [*names.inputs, *(pair.input for pair in names.states)]
+    outputs = [*names.outputs, *(pair.output for pair in names.states)]
+    axes = tuple({0: _BATCH, 1: _TOKENS} if name in names.tokens else {0: _BATCH} for name in inputs)
+    fixed = len(inputs) - len(names.states) if isinstance(module, _Encoder) else len(inputs)
+    shapes = (*axes[:fixed], axes[fixed:]) if fixed < len(axes) else axes  # variadic states are one argument
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None
+    proto = strip(program.model_proto)
+    spec = GraphSpec(file=f"{names.role}.onnx", inputs=names.inputs, outputs=names.outputs, states=names.states)
+    return Exported(data=proto.SerializeToString(), spec=spec)
+
+
+def strip(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what does not compute: documentation, source positions, metadata. Changes ``proto`` and returns it."""
+    for item in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    for item in (*proto.graph.input, *proto.graph.output):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter narrates on stdout and in warnings; a user sees our messages only."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)

@@ -1,0 +1,1 @@
+"""A bundle on onnxruntime: audio in, ``Result`` out. No torch."""

@@ -1,0 +1,55 @@
+"""How much of a stream is speech, and how far it stands above the rest.
+
+The recogniser finds words in anything; this says whether there was speech at all, and how loud the room is, so that a
+refusal can be explained. The SNR is the ratio of the mean energies of speech hops and other hops, the latter taken off
+the former; it is an estimate for a sentence in steady noise and nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.audio.vad import HOP, HOP_S, Vad
+
+_FEWEST_HOPS = 5  # fewer say nothing about a level
+_SILENCE = 1e-10  # mean square of digital silence, so that ratios stay finite
+
+
+class Activity:
+    """Listens to one stream at 16 kHz."""
+
+    def __init__(self, threshold: float) -> None:
+        self._vad, self._threshold = Vad(), threshold
+        self._rest = np.zeros(0, np.float32)
+        self._speech_hops = self._other_hops = 0
+        self._speech_energy = self._other_energy = 0.0
+
+    def accept(self, samples: NDArray[np.float32]) -> None:
+        """Take samples (n,), any n."""
+        probabilities = self._vad.accept(samples)
+        joined = np.concatenate([self._rest, samples])
+        whole = len(probabilities) * HOP
+        energy = np.square(joined[:whole].reshape(-1, HOP), dtype=np.float64).mean(1)
+        self._rest = joined[whole:]
+        speech = np.asarray(probabilities) >= self._threshold
+        self._speech_hops += int(speech.sum())
+        self._other_hops += int((~speech).sum())
+        self._speech_energy += float(energy[speech].sum())
+        self._other_energy += float(energy[~speech].sum())
+
+    @property
+    def speech_s(self) -> float:
+        """Seconds that the detector calls speech."""
+        return self._speech_hops * HOP_S
+
+    @property
+    def snr_db(self) -> float | None:
+        """Estimated signal-to-noise ratio; None where there is too little of either to tell."""
+        if min(self._speech_hops, self._other_hops) < _FEWEST_HOPS:
+            return None
+        noise = self._other_energy / self._other_hops + _SILENCE
+        speech = max(self._speech_energy / self._speech_hops - noise, _SILENCE)
+        return 10.0 * math.log10(speech / noise)

@@ -1,0 +1,180 @@
+"""What many streams share: the graphs, tokenizer, compiled domain and settings of one bundle; and one batched step.
+
+Everything here is read-only after loading, so any number of streams, in any number of threads, use one engine. ``step``
+advances several streams with a single encoder run; rows of a batch do not see each other, so a stream answers the same
+alone and beside others.
+
+Shape letters: ``T`` feature frames of a chunk, ``F`` mel bins, ``C`` encoder frames, ``D`` width, ``V`` tokens.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from sayso.audio.features import FeatureConfig
+from sayso.core.automaton import Automaton
+from sayso.core.bundle import Bundle
+from sayso.core.config import Config, parse
+from sayso.core.errors import BundleError, ConfigError
+from sayso.decoding.graph import GraphConfig, GraphSearch
+from sayso.nlu.automaton_io import load_automaton
+from sayso.nlu.calibration import Calibration
+from sayso.nlu.policy import PolicyConfig
+from sayso.runtime.graphs import Graph, State, split, stack
+from sayso.runtime.settings import CombineConfig, StreamConfig
+from sayso.text.tokenizer import Tokenizer
+
+Floats = NDArray[np.float32]
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Features (n, F) of one stream, 0 < n <= T; n < T only for its last chunk."""
+
+    features: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What the network says about one chunk of one stream; ``intent`` (I,) covers all that was heard so far."""
+
+    encoded: Floats  # (C, D)
+    log_probs: Floats  # (C, V)
+    intent: Floats | None = None
+
+
+@dataclass(kw_only=True)
+class NeuralState:
+    """The network's memory of one stream; batch 1."""
+
+    encoder: State
+    intent: State
+
+
+class Engine:
+    """A loaded bundle without any stream."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        manifest = bundle.manifest
+        self.bundle, self.manifest = bundle, manifest
+        self.tokenizer = Tokenizer(bundle.file(manifest.tokenizer), where=f"{bundle.where}/{manifest.tokenizer}")
+        self.features = self._settings(FeatureConfig, "features")
+        self.combine = self._settings(CombineConfig, "combine")
+        self.policy = self._settings(PolicyConfig, "policy")
+        self.limits = self._settings(StreamConfig, "stream")
+        self.calibration = self._calibration()
+        self.automaton = self._automaton()
+        graph = self._settings(GraphConfig, "search")
+        self.graph_config = graph
+        self.search = None if self.automaton is None else GraphSearch(self.automaton, graph)
+        self.chunk = round(manifest.chunk_ms / self.features.shift_ms)
+        self._graphs = {
+            role: Graph(bundle.file(spec.file), spec, where=bundle.where, threads=threads)
+            for role, spec in manifest.graphs.items()
+        }
+
+    def graph(self, role: str) -> Graph | None:
+        """A graph by role, None where the bundle has none."""
+        return self._graphs.get(role)  # type: ignore[call-overload, no-any-return]
+
+    def start(self) -> NeuralState:
+        """A stream before its first chunk."""
+        intent = self.graph("intent")
+        return NeuralState(encoder=self._graphs["encoder"].start(), intent={} if intent is None else intent.start())
+
+    def step(self, states: Sequence[NeuralState], chunks: Sequence[Chunk]) -> list[Heard]:
+        """Advance stream ``i`` over chunk ``i``, in place: one run of each graph for all of them."""
+        batch = len(chunks)
+        x = np.zeros((batch, self.chunk, self.features.mels), np.float32)
+        for row, chunk in zip(x, chunks, strict=True):
+            row[: len(chunk.features)] = chunk.features
+        lengths = np.array([len(chunk.features) for chunk in chunks], np.int64)
+        out, following = self._graphs["encoder"].run({"x": x, "lengths": lengths}, stack([s.encoder for s in states]))
+        encoded, frames = out["out"], out["out_lengths"]
+        log_probs = self._tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
+        for state, memory in zip(states, split(following, batch), strict=True):
+            state.encoder = memory
+        intents = self._intents(states, encoded, frames)
+        return [
+            Heard(encoded=encoded[i, :n].copy(), log_probs=log_probs[i, :n].copy(), intent=intents[i])
+            for i, n in enumerate(frames.tolist())
+        ]
+
+    def predict(self, labels: NDArray[np.int64]) -> Floats:
+        """Transducer prediction network: (B, context) to (B, J)."""
+        return self._graphs["predictor"].run({"labels": labels})[0]["out"]
+
+    def join(self, encoded: Floats, predicted: Floats) -> Floats:
+        """Transducer joiner: (B, D) and (B, J) to logits (B, V)."""
+        return self._graphs["joiner"].run({"encoded": encoded, "predicted": predicted})[0]["logits"]
+
+    @property
+    def label_context(self) -> int:
+        """Labels that the prediction network sees."""
+        return self.manifest.label_context
+
+    @property
+    def has_transducer(self) -> bool:
+        """Whether free text comes from the transducer; else from CTC."""
+        return "predictor" in self._graphs and "joiner" in self._graphs
+
+    def _intents(
+        self, states: Sequence[NeuralState], encoded: Floats, frames: NDArray[np.int64]
+    ) -> list[Floats | None]:
+        graph = self.graph("intent")
+        if graph is None:
+            return [None] * len(states)
+        out, following = graph.run({"x": encoded, "lengths": frames}, stack([state.intent for state in states]))
+        for state, row in zip(states, split(following, len(states)), strict=True):
+            state.intent = row
+        return list(out["log_probs"].copy())
+
+    def _tempered(self, log_probs: Floats) -> Floats:
+        """Apply the token temperature fitted on real speech (Guo et al. 2017) and normalise again."""
+        if self.calibration.temperature == 1.0:
+            return log_probs
+        scaled = log_probs / np.float32(self.calibration.temperature)
+        peak = scaled.max(-1, keepdims=True)
+        normalised: Floats = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
+        return normalised
+
+    def _settings(self, kind: type[C], field: str) -> C:
+        data: dict[str, Any] = getattr(self.manifest, field)
+        try:
+            return parse(kind, data, where=f"{self.bundle.where}/bundle.json: {field}")
+        except ConfigError as error:
+            raise BundleError(f"{error}; export the bundle again with this version") from None
+
+    def _calibration(self) -> Calibration:
+        if self.manifest.calibration is None:
+            return Calibration()
+        try:
+            return Calibration.from_json(self.bundle.file(self.manifest.calibration).decode())
+        except (ValidationError, ValueError) as error:
+            raise BundleError(
+                f"{self.bundle.where}/{self.manifest.calibration}: not a calibration of this version ({error}); "
+                "export the bundle again"
+            ) from None
+
+    def _automaton(self) -> Automaton | None:
+        names = self.manifest.automaton
+        if not names:
+            return None
+        with tempfile.TemporaryDirectory() as folder:  # numpy maps archives from files; these two are small
+            for name in names:
+                (Path(folder) / Path(name).name).write_bytes(self.bundle.file(name))
+            automaton = load_automaton(Path(folder))
+        if automaton.tokenizer != self.tokenizer.sha256:
+            raise BundleError(
+                f"{self.bundle.where}: the domain was compiled for another tokenizer; export the bundle again"
+            )
+        return automaton
