@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """The folder of corpora (``SAYSO_CORPORA``, else ``../shared/data`` beside the checkout); skips where it is absent."""
+    """The corpora (``SAYSO_CORPORA``, else ``../shared/data`` beside the checkout); skips where they are absent."""
     folder = Path(os.environ.get("SAYSO_CORPORA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no corpora at {folder}; set SAYSO_CORPORA")
