@@ -1,8 +1,8 @@
 """Sayso: speech straight into meaning.
 
 ``sayso.load(bundle)`` gives a ``Model``; ``model.understand(path_or_samples)`` a ``Result``; ``model.stream()`` a
-stream that takes samples as they come. Names are imported when they are first used, so that ``import sayso`` costs nothing and
-the typed result can be had without loading the runtime.
+stream that takes samples as they come. Names are imported when they are first used, so that ``import sayso`` costs
+nothing and the typed result can be had without loading the runtime.
 """
 
 from __future__ import annotations

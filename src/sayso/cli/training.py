@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from sayso.cli.console import note, say
-from sayso.core.errors import UsageError, require
+from sayso.core.config import read_toml
+from sayso.core.errors import ConfigError, UsageError, require
+
+CLIPS = 200  # recordings are enough to fix activation scales
 
 
 def train(
@@ -17,6 +20,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; an unfinished run in it goes on.")] = None,
 ) -> int:
     """Train what a recipe says; prints the run folder."""
+    read_toml(recipe)  # a missing or broken file is said before the workshop is loaded, which takes seconds
     require("torch", extra="train", purpose="sayso train")
     from sayso.training.run import train as run
 
@@ -34,6 +38,7 @@ def export(
     name: Annotated[str | None, typer.Option(help="What the bundle is called.")] = None,
 ) -> int:
     """Turn a trained model into a bundle."""
+    checkpoint = _checkpoint(run)
     require("torch", extra="train", purpose="sayso export")
     from sayso.audio import decode
     from sayso.core.manifest import IntentSpec
@@ -44,7 +49,7 @@ def export(
     from sayso.nlu.domain import load_domain
 
     described = None if domain is None else load_domain(domain)
-    model, tokenizer = load_checkpoint(_checkpoint(run))
+    model, tokenizer = load_checkpoint(checkpoint)
     automaton = None if described is None else compile_domain(described, tokenizer)
     heard = [] if clips is None else [decode.read(item.audio) for item in read_examples(clips)[:CLIPS]]
     intents: tuple[IntentSpec, ...] = ()
@@ -59,9 +64,6 @@ def export(
     return 0
 
 
-CLIPS = 200  # recordings are enough to fix activation scales
-
-
 def build(
     domain: Annotated[Path, typer.Argument(help="A domain file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The bundle: a folder, or a zip where it ends in .zip.")],
@@ -70,11 +72,11 @@ def build(
     seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
 ) -> int:
     """From a domain file alone to a bundle and a report; prints where both are."""
+    if not domain.exists():
+        raise UsageError(f"{domain}: no such domain file; give a .yaml file, or a folder of them")
     require("torch", extra="train", purpose="sayso build")
     from sayso.build.line import build as run
 
-    if not domain.exists():
-        raise UsageError(f"{domain}: no such domain file")
     report = run(domain, out, minutes=minutes, base=base, seed=seed)
     say(str(out))
     note(f"report: {report}")
@@ -82,6 +84,8 @@ def build(
 
 
 def _checkpoint(run: Path) -> Path:
-    """The folder with ``model.json``: the run itself or its checkpoint inside."""
-    inside = [run, *sorted(path.parent for path in run.glob("*/model.json"))] if run.is_dir() else [run]
-    return next((folder for folder in inside if (folder / "model.json").is_file()), run)
+    """The folder with ``model.json``: the run itself, or the one inside it."""
+    found = [path.parent for path in (run / "model.json", *sorted(run.glob("*/model.json"))) if path.is_file()]
+    if not found:
+        raise ConfigError(f"{run}: not a run folder or checkpoint (no model.json in it); make one with 'sayso train'")
+    return found[0]
