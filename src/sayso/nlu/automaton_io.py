@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from sayso.core.automaton import Automaton, Call, Meaning, Network, SlotList
 from sayso.core.errors import BundleError, DomainError
 from sayso.core.result import Slot
-from sayso.nlu.compile import Tokens
+from sayso.nlu.networks import Tokens
 from sayso.text.normalise import normalise
 
 FORMAT = 1
@@ -87,7 +89,7 @@ def load_automaton(folder: Path | str) -> Automaton:
         )
     except OSError as error:
         raise BundleError(f"{folder}: no compiled domain here ({error.strerror}: {error.filename})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise BundleError(
             f"{folder}: the compiled domain is damaged ({type(error).__name__}: {error}); build it again"
         ) from None
@@ -164,6 +166,7 @@ class _Reader:
         self._values: dict[tuple[str, int], list[tuple[int, int]]] = {}
 
     def read(self) -> list[Understood]:
+        """Every meaning of the whole input."""
         meanings = self.automaton.meanings
         tails = {tail: None for node in self.automaton.main.entry for tail in self._tail(int(node), 0)}
         results = []

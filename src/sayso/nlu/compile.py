@@ -16,33 +16,18 @@ sentence that means two things keeps both meanings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
-import numpy as np
-
-from sayso.core.automaton import Automaton, Call, Meaning, Network, SlotList
+from sayso.core.automaton import Automaton, Call, Meaning
 from sayso.core.errors import DomainError
 from sayso.nlu.grammar import Alt, Chars, Node, Ref, Seq, fragments, glued
+from sayso.nlu.networks import Speller, States, Tokens, compile_list, positions
 from sayso.nlu.schema import Domain
 from sayso.text.normalise import normalise
 
+__all__ = ["Tokens", "compile_domain", "compile_list"]
+
 OPEN_TOKENS = 24
-
-
-class Tokens(Protocol):
-    """What compilation needs of a tokenizer."""
-
-    @property
-    def pieces(self) -> tuple[str, ...]:
-        """Text of every token; '▁' opens a word."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the tokenizer model."""
-
-    def encode(self, text: str) -> list[int]:
-        """Tokens of normalised text, the same whether a word stands alone or in a sentence."""
 
 
 def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
@@ -52,7 +37,7 @@ def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
     the share of the templates' weight. Raises ``DomainError`` for words that the tokenizer cannot spell and for
     sentences that are nested too deeply.
     """
-    speller = _Speller(tokenizer)
+    speller = Speller(tokenizer)
     meanings, index = _meanings(domain)
     calls: dict[tuple[str | None, str], int] = {}
     for template in domain.templates:
@@ -78,101 +63,6 @@ def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
     )
 
 
-def compile_list(values: Sequence[tuple[str, str]], tokenizer: Tokens) -> SlotList:
-    """The network of a list from (spoken text, ``out``) pairs; text is normalised here, repeats are dropped.
-
-    Raises ``DomainError`` when there is nothing to say or the tokenizer cannot spell it.
-    """
-    forms = list(dict.fromkeys((normalise(text), out) for text, out in values))
-    if not forms or not all(text for text, _ in forms):
-        empty = next((out for text, out in forms if not text), None)
-        raise DomainError(
-            "a list needs at least one value" if empty is None else f"list value '{empty}' has no spoken words"
-        )
-    speller = _Speller(tokenizer)
-    states = States()
-    root = _Trie()
-    for number, (text, _) in enumerate(forms):
-        here = root
-        for token in [t for word in text.split() for t in speller.word(word)]:
-            here = here.children.setdefault(token, _Trie())
-        here.outputs.append(number)
-    return SlotList(
-        network=positions(states, root.pack(states)),
-        values=tuple(out for _, out in forms),
-        texts=tuple(text for text, _ in forms),
-    )
-
-
-class States:
-    """Hash-consed states of an acyclic automaton: equal outputs and equal arcs are one state. A symbol is a token (>=
-    0) or call ``c`` as ``-1 - c``."""
-
-    def __init__(self) -> None:
-        self.outputs: list[tuple[int, ...]] = []
-        self.arcs: list[tuple[tuple[int, int], ...]] = []
-        self._known: dict[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], int] = {}
-
-    def add(self, outputs: Iterable[int], arcs: Iterable[tuple[int, int]]) -> int:
-        """The state with these outputs and (symbol, target) arcs."""
-        key = (tuple(sorted(set(outputs))), tuple(sorted(set(arcs))))
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = len(self.outputs)
-            self.outputs.append(key[0])
-            self.arcs.append(key[1])
-        return known
-
-
-def positions(states: States, start: int) -> Network:
-    """Position form of what can be said from ``start``: a node per (symbol, target state), in order of first reach."""
-    number: dict[tuple[int, int], int] = {}
-    order: list[tuple[int, int]] = []
-
-    def visit(state: int) -> list[int]:
-        found = []
-        for arc in states.arcs[state]:
-            if arc not in number:
-                number[arc] = len(order)
-                order.append(arc)
-            found.append(number[arc])
-        return sorted(found)
-
-    entry = visit(start)
-    following: dict[int, list[int]] = {}
-    succ: list[list[int]] = []
-    for _, target in order:  # grows while it is read: a breadth-first walk
-        if target not in following:
-            following[target] = visit(target)
-        succ.append(following[target])
-    final = [states.outputs[target] for _, target in order]
-    return Network(
-        token=np.array([max(symbol, -1) for symbol, _ in order], dtype=np.int32),
-        call=np.array([-1 - symbol if symbol < 0 else -1 for symbol, _ in order], dtype=np.int32),
-        succ_ptr=_pointers(succ),
-        succ=np.array([n for nodes in succ for n in nodes], dtype=np.int32),
-        entry=np.array(entry, dtype=np.int32),
-        final_ptr=_pointers(final),
-        final_out=np.array([o for outs in final for o in outs], dtype=np.int32),
-    )
-
-
-def _pointers(rows: Sequence[Sequence[int]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-
-
-class _Trie:
-    """A list's values by their tokens."""
-
-    def __init__(self) -> None:
-        self.children: dict[int, _Trie] = {}
-        self.outputs: list[int] = []
-
-    def pack(self, states: States) -> int:
-        """The hash-consed state of this node."""
-        return states.add(self.outputs, [(token, child.pack(states)) for token, child in self.children.items()])
-
-
 def _meanings(domain: Domain) -> tuple[tuple[Meaning, ...], dict[tuple[str, tuple[tuple[str, str], ...]], int]]:
     total = sum(template.weight for template in domain.templates)
     first: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
@@ -196,40 +86,6 @@ def _collect(node: Node, domain: Domain, calls: dict[tuple[str | None, str], int
         calls.setdefault((None if domain.lists[node.list].kind == "wildcard" else node.list, node.slot), len(calls))
     for child in node.parts if isinstance(node, Seq) else node.options if isinstance(node, Alt) else ():
         _collect(child, domain, calls, seen)
-
-
-class _Speller:
-    """Words to tokens, each word once."""
-
-    def __init__(self, tokenizer: Tokens) -> None:
-        self.tokenizer = tokenizer
-        self._words: dict[str, tuple[int, ...]] = {}
-        self._inner = {p: i for i, p in enumerate(tokenizer.pieces) if i > 1 and p and not p.startswith("▁")}
-        self._longest = max(map(len, self._inner), default=1)
-
-    def word(self, word: str) -> tuple[int, ...]:
-        """Tokens of a whole word; ``DomainError`` when the tokenizer lacks a letter."""
-        tokens = self._words.get(word)
-        if tokens is None:
-            tokens = self._words[word] = tuple(self.tokenizer.encode(word))
-            if not tokens or min(tokens) < 2:
-                raise DomainError(
-                    f"the word '{word}' has letters that the model cannot spell; write it as it is spoken"
-                )
-        return tokens
-
-    def ending(self, text: str) -> tuple[int, ...]:
-        """Tokens that continue a word already begun: longest pieces first, none opens a word."""
-        tokens: list[int] = []
-        while text:
-            size = next((n for n in range(min(self._longest, len(text)), 0, -1) if text[:n] in self._inner), 0)
-            if not size:
-                raise DomainError(
-                    f"the model cannot spell '{text}' as the end of a word; write the list's values with it"
-                )
-            tokens.append(self._inner[text[:size]])
-            text = text[size:]
-        return tuple(tokens)
 
 
 Fragment = str | int  # text without white space, one space, or call c as an int
@@ -294,7 +150,7 @@ _Item = tuple[int, int, tuple[int, ...]]
 class _Determiniser:
     """Step 2: subset construction over tokens, minimal because ``States`` shares equal futures."""
 
-    def __init__(self, graph: _Fragments, speller: _Speller) -> None:
+    def __init__(self, graph: _Fragments, speller: Speller) -> None:
         self.graph, self.speller, self.states = graph, speller, States()
         self._subsets: dict[frozenset[_Item], int] = {}
         self._steps: dict[tuple[int, int], tuple[frozenset[int], tuple[tuple[int, _Item], ...]]] = {}

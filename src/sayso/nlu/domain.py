@@ -12,7 +12,7 @@ from typing import cast
 from hassil.expression import ListReference
 
 from sayso.core.errors import DomainError, nearest
-from sayso.nlu.grammar import EMPTY, Alt, Chars, Node, Seq, parse_template, refs, rule_names
+from sayso.nlu.grammar import EMPTY, MAX_LENGTH, Alt, Chars, Node, Seq, longest, parse_template, refs, rule_names
 from sayso.nlu.lists import inline_range, read_list, supplied_list
 from sayso.nlu.schema import (
     RISKS,
@@ -32,8 +32,8 @@ from sayso.text.normalise import normalise
 COMMON = "_common.yaml"
 TOP_KEYS = ("language", "intents", "lists", "expansion_rules", "skip_words", "settings", "responses", "sayso")
 BLOCK_KEYS = (
-    "sentences", "slots", "weight", "lists", "expansion_rules", "requires_context", "excludes_context", "response", "metadata",
-    "required_keywords", "inferred_domain", "name_domains", "settings",
+    "sentences", "slots", "weight", "lists", "expansion_rules", "requires_context", "excludes_context", "response",
+    "metadata", "required_keywords", "inferred_domain", "name_domains", "settings",
 )  # fmt: skip
 SAYSO_KEYS = ("version", "name", "intents", "slots", "out_of_domain")
 # Home Assistant supplies these lists itself, from the names a home gives to its things.
@@ -243,6 +243,10 @@ class _Reader:
             return None
         try:
             tree = parse_template(text, rule, list_name)
+            if longest(tree) > MAX_LENGTH:
+                raise DomainError(
+                    f"can grow to {longest(tree)} characters, more than {MAX_LENGTH}; split the sentence or its rules"
+                )
         except DomainError as error:
             self.problems.add(str(error), text)
             return None

@@ -8,6 +8,7 @@ one word or another, and only white space or a list ends a word.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import re
@@ -31,6 +32,7 @@ from sayso.text.normalise import normalise
 
 MAX_FORMS = 20_000
 MAX_PERMUTED = 6
+MAX_LENGTH = 600  # characters; longer ones are a rule that doubles itself, not something people say
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,13 +195,35 @@ def _texts(node: Node) -> Iterator[str]:
         raise DomainError(f"a list's value cannot refer to the list '{node.list}'; write its words out")
 
 
-def describe(node: Node) -> str:
-    """A tree as text, equal for equal trees (for fingerprints and messages)."""
-    if isinstance(node, Chars):
-        return node.text
-    if isinstance(node, Ref):
-        return f"{{{node.list}:{node.slot}}}"
-    if isinstance(node, Seq):
-        return "".join(describe(part) for part in node.parts)
-    inner = "|".join(describe(option) for option in node.options)
-    return f"[{inner[:-1]}]" if node.optional else f"({inner})"
+def digest(node: Node, seen: dict[int, str] | None = None) -> str:
+    """A hash that is equal for equal trees; shared parts are read once."""
+    seen = {} if seen is None else seen
+    known = seen.get(id(node))
+    if known is None:
+        if isinstance(node, Chars):
+            content = f"c{node.text}"
+        elif isinstance(node, Ref):
+            content = f"r{node.list}:{node.slot}"
+        elif isinstance(node, Seq):
+            content = "s" + " ".join(digest(part, seen) for part in node.parts)
+        else:
+            content = f"a{node.optional} " + " ".join(digest(option, seen) for option in node.options)
+        known = seen[id(node)] = hashlib.sha256(content.encode()).hexdigest()
+    return known
+
+
+def longest(node: Node, seen: dict[int, int] | None = None) -> int:
+    """Characters of the longest text of a tree, a list counting as eight."""
+    seen = {} if seen is None else seen
+    known = seen.get(id(node))
+    if known is None:
+        if isinstance(node, Chars):
+            known = len(node.text)
+        elif isinstance(node, Ref):
+            known = 8
+        elif isinstance(node, Seq):
+            known = sum(longest(part, seen) for part in node.parts)
+        else:
+            known = max(longest(option, seen) for option in node.options)
+        seen[id(node)] = known
+    return known

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from hassil.expression import ListReference
 
-from sayso.core.errors import DomainError
+from sayso.core.errors import DomainError, nearest
 from sayso.nlu.grammar import Node, expand, parse_template
 from sayso.nlu.schema import ListSpec
 from sayso.nlu.source import Problems, Table, Text, Value, kind
@@ -17,6 +17,7 @@ LIST_KEYS = ("values", "range", "wildcard")
 VALUE_KEYS = ("in", "out", "context", "metadata")
 RANGE_KEYS = ("from", "to", "step", "type", "fractions", "multiplier", "digits", "words", "words_language")
 MAX_NUMBERS = 10_000
+FRACTIONS: dict[str, tuple[int, ...]] = {"": (), "halves": (5,), "tenths": tuple(range(1, 10))}
 _TEMPLATE = frozenset("()[]<>|{}")
 
 
@@ -60,7 +61,7 @@ def supplied_list(name: str, values: Sequence[str | tuple[str, str]]) -> ListSpe
 
 def inline_range(name: str, limits: tuple[int, int, int]) -> ListSpec:
     """The list meant by ``{0..100,5:slot}``; raises ``DomainError`` for an empty or far too long one."""
-    return ListSpec(name=name, kind="range", forms=tuple(_numbers(name, *limits, 1.0)))
+    return ListSpec(name=name, kind="range", forms=tuple(_numbers(name, limits)))
 
 
 def spoken_numbers(number: int) -> list[str]:
@@ -117,24 +118,42 @@ def _range(name: Text, table: Table, problems: Problems) -> list[tuple[str, str]
         )
     if None in numbers.values():
         return []
-    whole = [int(numbers[key] or 0) for key in ("from", "to", "step")]
+    start, stop, step = (int(numbers[key] or 0) for key in ("from", "to", "step"))
+    fractions = str(table.get("fractions") or "")
+    if fractions not in FRACTIONS:
+        problems.add(
+            f"fractions of list '{name}'; {nearest(fractions, filter(None, FRACTIONS))}", table.key("fractions")
+        )
+        return []
     try:
-        return _numbers(name, whole[0], whole[1], whole[2], float(numbers["multiplier"] or 1.0))
+        return _numbers(name, (start, stop, step), float(numbers["multiplier"] or 1.0), fractions)
     except DomainError as error:
         problems.add(str(error), table)
         return []
 
 
-def _numbers(name: str, start: int, stop: int, step: int, multiplier: float) -> list[tuple[str, str]]:
+def _numbers(
+    name: str, limits: tuple[int, int, int], multiplier: float = 1.0, fractions: str = ""
+) -> list[tuple[str, str]]:
+    start, stop, step = limits
     if step < 1 or stop < start or (stop - start) // step >= MAX_NUMBERS:
         raise DomainError(
-            f"range of list '{name}' is {start} to {stop} by {step}; it must go upwards and have at most {MAX_NUMBERS} numbers"
+            f"range of list '{name}' is {start} to {stop} by {step}; "
+            f"it must go upwards and have at most {MAX_NUMBERS} numbers"
         )
-    return [
-        (form, f"{n * multiplier:g}" if multiplier != 1 else str(n))
-        for n in range(start, stop + 1, step)
-        for form in spoken_numbers(n)
-    ]
+    forms = []
+    for number in range(start, stop + 1, step):
+        forms += [(form, _written(number * multiplier)) for form in spoken_numbers(number)]
+        for digit in FRACTIONS[fractions] if number >= 0 else ():
+            out = _written((number + digit / 10) * multiplier)
+            forms.append((f"{number_words(number)} point {number_words(digit)}", out))
+            if digit == 5:
+                forms.append((f"{number_words(number)} and a half", out))
+    return forms
+
+
+def _written(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:.10g}"
 
 
 def _no_rule(name: str) -> Node:

@@ -21,13 +21,15 @@ from sayso.nlu.schema import Domain, ListSpec
 from sayso.text.normalise import normalise
 
 T = TypeVar("T")
-RETRIES = 60  # draws in a row that bring nothing new before sampling stops
+# Draws in a row that bring nothing new before a template counts as used up: at least, and per sentence it has given.
+RETRIES, PATIENCE = 60, 6
 # What an open slot holds when the caller has nothing better: things, names, short phrases.
 PHRASES: tuple[str, ...] = (
-    "milk", "bread", "eggs", "olive oil", "apples", "paper towels", "orange juice", "peanut butter", "dog food", "a new book",
-    "green tea", "batteries", "chicken soup", "two lemons", "ice cream", "dish soap", "some flowers", "a birthday card",
-    "tomato sauce", "coffee beans", "frozen peas", "a loaf of bread", "toothpaste", "light bulbs", "sparkling water",
-    "my blue jacket", "the old radio", "summer songs", "a call with anna", "the garden party", "brown rice", "salted butter",
+    "milk", "bread", "eggs", "olive oil", "apples", "paper towels", "orange juice", "peanut butter", "dog food",
+    "a new book", "green tea", "batteries", "chicken soup", "two lemons", "ice cream", "dish soap",
+    "some flowers", "a birthday card", "tomato sauce", "coffee beans", "frozen peas", "a loaf of bread",
+    "toothpaste", "light bulbs", "sparkling water", "my blue jacket", "the old radio", "summer songs",
+    "a call with anna", "the garden party", "brown rice", "salted butter",
 )  # fmt: skip
 
 
@@ -60,25 +62,22 @@ def sample(
     exclude_templates: Collection[int] = (),
     only_templates: Collection[int] | None = None,
     exclude_values: Mapping[str, Collection[str]] | None = None,
-    only_values: Mapping[str, Collection[str]] | None = None,
     phrases: Sequence[str] | Mapping[str, Sequence[str]] = PHRASES,
 ) -> list[Utterance]:
     """Up to ``n`` different sentences, the same for the same ``seed``; fewer when the domain has no more.
 
-    ``exclude_values`` and ``only_values`` restrict the ``out`` values of slots; a template that is left without a value
+    ``exclude_values`` bans ``out`` values of slots; a template that is left without a value
     for a slot it must speak is left out. ``phrases`` fill open slots, for all of them or by slot.
     """
     rng = np.random.default_rng(seed)
-    walker = _Walker(domain, rng, exclude_values or {}, only_values or {}, phrases)
+    walker = _Walker(domain, rng, exclude_values or {}, phrases)
     banned = set(exclude_templates)
-    numbers = [
-        i
-        for i, template in enumerate(domain.templates)
-        if i not in banned and (only_templates is None or i in set(only_templates)) and walker.possible(template.tree)
-    ]
+    wanted = set(range(len(domain.templates)) if only_templates is None else only_templates) - banned
+    numbers = [i for i, template in enumerate(domain.templates) if i in wanted and walker.possible(template.tree)]
     found: dict[tuple[str, str], Utterance] = {}
     weights = np.array([domain.templates[i].weight for i in numbers], dtype=np.float64)
     failures = {i: 0 for i in numbers}
+    given = {i: 0 for i in numbers}
     while numbers and len(found) < n:
         at = int(rng.choice(len(numbers), p=weights / weights.sum()))
         number = numbers[at]
@@ -87,12 +86,19 @@ def sample(
         if utterance is not None and key not in found:
             found[key] = utterance
             failures[number] = 0
+            given[number] += 1
             continue
         failures[number] += 1
-        if failures[number] >= RETRIES:  # this template is used up; the others go on
+        if failures[number] >= max(RETRIES, PATIENCE * given[number]):  # used up; the others go on
             del numbers[at]
             weights = np.delete(weights, at)
     return list(found.values())
+
+
+def other_values(domain: Domain, values: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    """For each slot of ``values``, every value but those: ``exclude_values`` for sentences of held-out values only."""
+    every = {slot: {v for name in spec.lists for v in domain.lists[name].values} for slot, spec in domain.slots.items()}
+    return {slot: frozenset(every.get(slot, set()) - set(chosen)) for slot, chosen in values.items()}
 
 
 def split_domain(domain: Domain, seed: int, template_fraction: float, value_fraction: float) -> Split:
@@ -142,11 +148,10 @@ class _Walker:
         domain: Domain,
         rng: np.random.Generator,
         exclude: Mapping[str, Collection[str]],
-        only: Mapping[str, Collection[str]],
         phrases: Sequence[str] | Mapping[str, Sequence[str]],
     ) -> None:
         self.domain, self.rng = domain, rng
-        self.exclude, self.only, self.phrases = exclude, only, phrases
+        self.exclude, self.phrases = exclude, phrases
         self._choices: dict[tuple[str, str], list[tuple[str, list[str]]]] = {}
         self._possible: dict[int, bool] = {}
 
@@ -189,12 +194,8 @@ class _Walker:
             forms: dict[str, list[str]] = {}
             for text, out in self._open(ref.slot) if spec.kind == "wildcard" else spec.forms:
                 forms.setdefault(out, []).append(text)
-            banned, allowed = self.exclude.get(ref.slot, ()), self.only.get(ref.slot)
-            self._choices[key] = [
-                (out, texts)
-                for out, texts in forms.items()
-                if out not in banned and (allowed is None or out in allowed)
-            ]
+            banned = self.exclude.get(ref.slot, ())
+            self._choices[key] = [(out, texts) for out, texts in forms.items() if out not in banned]
         return self._choices[key]
 
     def _open(self, slot: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ value's ``out`` stays verbatim.
 
 ``requires_context`` and ``excludes_context`` are read and kept on the template but do not change the language: what a
 home contains is not known when the domain is compiled. ``skip_words`` may be said once before and once after a
-sentence. Fractions of a range are not spoken yet; its whole numbers are.
+sentence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from sayso.nlu.grammar import Node, count, describe
+from sayso.nlu.grammar import Node, count, digest
 
 Risk = Literal["none", "confirm"]
 SlotType = Literal["text", "number", "time", "date", "duration", "open"]
@@ -94,13 +94,14 @@ class Domain:
     @property
     def fingerprint(self) -> str:
         """sha256 over everything that changes what is understood; places and file names do not count."""
+        seen: dict[int, str] = {}
         content = {
             "name": self.name,
             "language": self.language,
             "intents": {k: [v.risk, v.clarify] for k, v in self.intents.items()},
             "lists": {k: [v.kind, v.forms] for k, v in self.lists.items()},
             "slots": {k: [v.type, v.lists] for k, v in self.slots.items()},
-            "templates": [[t.intent, describe(t.tree), t.weight, t.slots] for t in self.templates],
+            "templates": [[t.intent, digest(t.tree, seen), t.weight, t.slots] for t in self.templates],
             "out_of_domain": self.out_of_domain,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -78,6 +78,12 @@ class Trainer:
         self.model, self.optimiser = self.fabric.setup(_Step(model), optimiser)
         self.average = Average(model, config.ema)
         self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds, config.seed)
+        short = [i for i, item in enumerate(corpus.train) if item.frames <= config.flat_seconds * 100]
+        self.short = (
+            Batcher([corpus.train[i] for i in short], [corpus.weights[i] for i in short], config.batch_seconds, config.seed)
+            if config.flat_steps and short
+            else None
+        )
         self.progress = Progress()
 
     def fit(self) -> Path:
@@ -119,10 +125,12 @@ class Trainer:
             group["lr"] = self._rate()
         self.raw.train()
         for part in range(c.accumulate):
-            items = self.batcher.plan(step * c.accumulate + part)
+            flat = self.short is not None and step < c.flat_steps
+            batcher = self.short if self.short is not None and step < 2 * c.flat_steps else self.batcher
+            items = batcher.plan(step * c.accumulate + part)
             rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
             chunk = int(rng.choice(c.chunks))
-            losses = self.model(collate(rows, items), chunk, c)
+            losses = self.model(collate(rows, items), chunk, c, flat)
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
@@ -192,9 +200,9 @@ class _Step(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, chunk: int, config: TrainingConfig) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, chunk: int, config: TrainingConfig, flat: bool) -> dict[str, Tensor]:
         context = Context(chunk, config.left_frames) if chunk else Context()
-        return objective(self.model, batch, context, config.weights)
+        return objective(self.model, batch, context, config.weights, flat=flat)
 
 
 @torch.no_grad()

@@ -15,11 +15,20 @@ from sayso.training.batches import Batch
 from sayso.training.recipe import LossWeights
 
 
-def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
-    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label, so that long clips do not
-    dominate."""
+def objective(
+    model: SpeechModel, batch: Batch, context: Context, weights: LossWeights, *, flat: bool = False
+) -> dict[str, Tensor]:
+    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
+
+    ``flat``: a flat start; the CTC head is told a uniform alignment instead of summing over all.
+    """
     encoded, frames = model.encoder(batch.features, batch.lengths, context)
     losses: dict[str, Tensor] = {}
+    if flat:
+        told = uniform_alignment(batch, encoded.shape[1]).flatten()
+        losses["flat"] = functional.nll_loss(model.ctc(encoded).flatten(0, 1), told, ignore_index=-100)
+        losses["total"] = weights.flat * losses["flat"]
+        return losses
     labels = batch.target_lengths.clamp(min=1)
     spoken = (batch.target_lengths > 0).float()
     log_probs = model.ctc(encoded)
@@ -36,6 +45,26 @@ def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossW
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
     losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
     return losses
+
+
+def uniform_alignment(batch: Batch, size: int) -> Tensor:
+    """(B, size) a label for each encoder frame: the row's labels evenly over its active frames, blank around, -100 beyond.
+
+    Active is what lies between the first and the last frame that is clearly louder than the row's quiet.
+    """
+    result = torch.full((len(batch.lengths), size), -100, dtype=torch.int64)
+    ratio = -(-batch.features.shape[1] // size)
+    for row, (length, count) in enumerate(zip(batch.lengths.tolist(), batch.target_lengths.tolist(), strict=True)):
+        energy = batch.features[row, :length].mean(1)
+        quiet, loud = torch.quantile(energy, torch.tensor([0.05, 0.9], device=energy.device))
+        active = torch.nonzero(energy > quiet + 0.3 * (loud - quiet))[:, 0]
+        first, last = int(active[0]) // ratio, int(active[-1]) // ratio
+        frames = -(-length // ratio)
+        result[row, :frames] = 0
+        where = torch.arange(first, last + 1) - first
+        if count:
+            result[row, first : last + 1] = batch.targets[row, where * count // len(where)].cpu()
+    return result.to(batch.features.device)
 
 
 def _transducer(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float) -> Tensor:

@@ -1,5 +1,5 @@
-"""Other systems' files as domain files: each importer takes a path and gives the YAML text of a domain that ``load_domain``
-reads. ``IMPORTERS`` is the table of formats."""
+"""Other systems' files as domain files: each importer takes a path and gives the YAML text of a domain that
+``load_domain`` reads. ``IMPORTERS`` is the table of formats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ IMPORTERS: Mapping[str, Callable[[Path], str]] = {
 def import_domain(path: Path | str, kind: str) -> str:
     """The domain YAML of a foreign file, checked by reading it back.
 
-    Raises ``DomainError`` for an unknown ``kind``, a file that is not of that kind, or one that imports to something unusable.
+    Raises ``DomainError`` for an unknown ``kind``, a file that is not of that kind, or one that imports to something
+    unusable.
     """
     if kind not in IMPORTERS:
         raise DomainError(f"no importer '{kind}'; {nearest(kind, IMPORTERS)}")

@@ -20,7 +20,8 @@ Form = str | tuple[str, str]
 
 @dataclass
 class Draft:
-    """A domain in the making: sentence templates by intent, list values (spoken, or (spoken, out)), number ranges, wildcards."""
+    """A domain in the making: sentence templates by intent, list values (spoken, or (spoken, out)), number ranges,
+    wildcards."""
 
     sentences: dict[str, list[str]] = field(default_factory=dict)
     values: dict[str, list[Form]] = field(default_factory=dict)
@@ -30,7 +31,7 @@ class Draft:
     language: str = "en"
     types: dict[str, str] = field(default_factory=dict)
 
-    def write(self, *, name: str, source: str) -> str:
+    def write(self, *, source: str) -> str:
         """YAML text. Lists and rules that no sentence reaches are left out, since an unused list is an error."""
         reached = _reached(self.sentences, self.rules)
         lists: dict[str, Any] = {}
@@ -38,19 +39,22 @@ class Draft:
             if key in reached:
                 plain = [f if isinstance(f, str) else {"in": f[0], "out": f[1]} for f in forms]
                 lists[key] = {"values": [v for i, v in enumerate(plain) if v not in plain[:i]]}
-        lists |= {key: {"range": {"from": low, "to": high}} for key, (low, high) in self.ranges.items() if key in reached}
+        lists |= {
+            key: {"range": {"from": low, "to": high}} for key, (low, high) in self.ranges.items() if key in reached
+        }
         lists |= {key: {"wildcard": True} for key in self.wildcards if key in reached}
         content: dict[str, Any] = {
             "language": self.language,
             "intents": {
-                intent: {"data": [{"sentences": list(dict.fromkeys(texts))}]} for intent, texts in self.sentences.items()
+                intent: {"data": [{"sentences": list(dict.fromkeys(texts))}]}
+                for intent, texts in self.sentences.items()
             },
         }
         if rules := {key: text for key, text in self.rules.items() if f"<{key}>" in reached}:
             content["expansion_rules"] = rules
         if lists:
             content["lists"] = lists
-        content["sayso"] = {"version": 1, "name": name}
+        content["sayso"] = {"version": 1}
         if self.types:
             content["sayso"]["slots"] = {slot: {"type": kind} for slot, kind in self.types.items()}
         body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)

@@ -16,8 +16,8 @@ WHAT = "a Home Assistant sentence file"
 def import_hassil(path: Path) -> str:
     """Domain YAML of a file or a folder; ``DomainError`` as ``load_domain``.
 
-    A folder's common file may hold lists for other languages' or intents' sake: those that no sentence uses are left out, and
-    the lists that a home supplies (names, areas, floors) get a few values to be replaced.
+    A folder's common file may hold lists for other languages' or intents' sake: those that no sentence uses are left
+    out, and the lists that a home supplies (names, areas, floors) get a few values to be replaced.
     """
     domain = load_domain(path)
     files = files_of(path)
@@ -28,7 +28,9 @@ def import_hassil(path: Path) -> str:
     problems.done()
     content = {str(key): _plain(value) for key, value in top.values.items() if key != "responses"}
     kept = {str(k): _plain(v) for k, v in _entries(top.get("lists")).items() if k in domain.lists}
-    supplied = {name: {"values": list(values)} for name, values in SUPPLIED.items() if name in domain.lists and name not in kept}
+    supplied = {
+        name: {"values": list(values)} for name, values in SUPPLIED.items() if name in domain.lists and name not in kept
+    }
     content["lists"] = {**kept, **supplied}
     body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
     return f"# Imported from the Home Assistant sentences in {path.name}.\n{body}"

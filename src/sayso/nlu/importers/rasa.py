@@ -1,7 +1,8 @@
 """Rasa NLU training data (YAML, version 3): examples with ``[value](entity)`` or ``[value]{"entity": ...}`` marks.
 
-Example sentences become templates in which each marked value is any value of its entity: those marked anywhere, plus ``lookup``
-tables; ``synonym`` blocks and ``value`` marks give the ``out``. A ``role`` names the slot. ``regex`` blocks are left out.
+Example sentences become templates in which each marked value is any value of its entity: those marked anywhere, plus
+``lookup`` tables; ``synonym`` blocks and ``value`` marks give the ``out``. A ``role`` names the slot. ``regex`` blocks
+are left out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def import_rasa(path: Path) -> str:
         forms += [(escape(said), out) for said, out in synonyms.items() if out in outs]
     if not draft.sentences:
         raise DomainError(f"not {WHAT}: no 'intent' with examples", file=str(path))
-    return draft.write(name=identifier(path.stem), source=f"the Rasa file {path.name}")
+    return draft.write(source=f"the Rasa file {path.name}")
 
 
 def _examples(block: Any, path: Path) -> list[str]:
@@ -50,7 +51,9 @@ def _examples(block: Any, path: Path) -> list[str]:
     elif isinstance(examples, str):
         texts = [line.strip().removeprefix("-").strip() for line in examples.splitlines()]
     else:
-        raise DomainError(f"'examples' of {next(iter(block.values()), '?')} must be text with '- ' lines", file=str(path))
+        raise DomainError(
+            f"'examples' of {next(iter(block.values()), '?')} must be text with '- ' lines", file=str(path)
+        )
     return unique(text.strip() for text in texts)
 
 

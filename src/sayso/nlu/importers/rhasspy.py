@@ -1,8 +1,8 @@
 """Rhasspy ``sentences.ini``: sections are intents, lines are sentences in its dialect of JSGF.
 
-``[x]`` may be left out, ``(a | b)`` is a choice, ``name = ...`` a rule that ``<name>`` or ``<Intent.name>`` uses, ``$name`` the
-values of the file ``slots/name``, ``1..10`` a range. ``{tag}`` behind a word or a group makes it a slot, ``{tag:value}`` gives the
-value, ``said:value`` substitutes; converters (``!int``) are left out.
+``[x]`` may be left out, ``(a | b)`` is a choice, ``name = ...`` a rule that ``<name>`` or ``<Intent.name>`` uses,
+``$name`` the values of the file ``slots/name``, ``1..10`` a range. ``{tag}`` behind a word or a group makes it a slot,
+``{tag:value}`` gives the value, ``said:value`` substitutes; converters (``!int``) are left out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def import_rhasspy(path: Path) -> str:
         for line, part in texts:
             reader.here, reader.line = intent, line
             reader.draft.sentences.setdefault(intent, []).append(reader.template(part).strip())
-    return reader.draft.write(name=identifier(path.stem), source=f"the Rhasspy file {path.name}")
+    return reader.draft.write(source=f"the Rhasspy file {path.name}")
 
 
 class _Reader:

@@ -1,7 +1,7 @@
 """Picovoice Rhino contexts (YAML): ``context: {expressions, slots, macros}``.
 
-Rhino's signs are not hassil's: ``[a, b]`` is a choice that must be made, ``(a)`` and ``(a, b)`` may be left out, ``$slot:name``
-is a slot, ``@macro`` a macro, ``$pv.TwoDigitInteger:name`` a built-in slot. Slot values stay verbatim.
+Rhino's signs are not hassil's: ``[a, b]`` is a choice that must be made, ``(a)`` and ``(a, b)`` may be left out,
+``$slot:name`` is a slot, ``@macro`` a macro, ``$pv.TwoDigitInteger:name`` a built-in slot. Slot values stay verbatim.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sayso.core.errors import DomainError, nearest
 from sayso.nlu.importers.build import Draft, Form, escape, identifier, mapping, read_table, sequence
+from sayso.text.numbers import ordinal_words
 
 WHAT = "a Rhino context (YAML with 'context: expressions:')"
 _TOKEN = re.compile(r"\s*(?:([\[\](),])|\$(pv\.\w+|\w+)(?::(\w+))?|@(\w+)|([^\s\[\](),$@]+))")
@@ -20,21 +21,10 @@ _RANGES = {
     "TwoDigitInteger": (0, 99),
     "Percent": (0, 100),
 }
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
-    " sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _BUILTINS: dict[str, list[Form]] = {
-    "Alphabetic": [(letter, letter) for letter in _LETTERS],
-    "SingleDigitOrdinal": [(word, str(n)) for n, word in enumerate(_ORDINALS[:9], 1)],
-    "TwoDigitOrdinal": [(word, str(n)) for n, word in enumerate(_ORDINALS, 1)]
-    + [
-        (f"{tens} {_ORDINALS[unit - 1]}" if unit else f"{tens[:-1]}ieth", str(10 * ten + unit))
-        for ten, tens in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-        for unit in range(10)
-        if ten > 2 or unit
-    ],
+    "Alphabetic": [(letter, letter) for letter in "abcdefghijklmnopqrstuvwxyz"],
+    "SingleDigitOrdinal": [(ordinal_words(n), str(n)) for n in range(1, 10)],
+    "TwoDigitOrdinal": [(ordinal_words(n), str(n)) for n in range(1, 100)],
 }
 
 
@@ -52,8 +42,10 @@ def import_rhino(path: Path) -> str:
         options = [reader.convert(str(value)) for value in sequence(values, f"macro '{name}'", path)]
         draft.rules[name] = f"({'|'.join(options)})"
     for intent, texts in expressions.items():
-        draft.sentences[intent] = [reader.convert(str(text)) for text in sequence(texts, f"expressions of '{intent}'", path)]
-    return draft.write(name=identifier(path.stem), source=f"the Rhino context {path.name}")
+        draft.sentences[intent] = [
+            reader.convert(str(text)) for text in sequence(texts, f"expressions of '{intent}'", path)
+        ]
+    return draft.write(source=f"the Rhino context {path.name}")
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""Snips NLU data: the YAML of its command line (``type: intent`` and ``type: entity`` documents), its JSON dataset, and the
-JSON of its published benchmark (``{intent: [{data: [{text, entity}]}]}``).
+"""Snips NLU data: the YAML of its command line (``type: intent`` and ``type: entity`` documents), its JSON dataset, and
+the JSON of its published benchmark (``{intent: [{data: [{text, entity}]}]}``).
 
-Utterances become templates in which a slot is any value of its entity: those listed, their synonyms, and those said in any
-utterance. ``snips/number`` and ``snips/percentage`` become ranges; other built-in entities keep the values that were said.
+Utterances become templates in which a slot is any value of its entity: those listed, their synonyms, and those said in
+any utterance. ``snips/number`` and ``snips/percentage`` become ranges; other built-in entities keep the values that
+were said.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def import_snips(path: Path) -> str:
         raise DomainError(f"not valid YAML: {getattr(error, 'problem', error)}", file=str(path), line=line) from None
     if not draft.sentences:
         raise DomainError(f"not {WHAT}: no intent with utterances", file=str(path))
-    return draft.write(name=identifier(path.stem), source=f"the Snips dataset {path.name}")
+    return draft.write(source=f"the Snips dataset {path.name}")
 
 
 def _yaml(documents: Sequence[Any], draft: Draft, path: Path) -> None:
@@ -80,12 +81,13 @@ def _json(content: Any, draft: Draft, path: Path) -> None:
         for value in entity.get("data", []):
             for form in [value["value"], *value.get("synonyms", [])]:
                 _note(draft, name, str(form), str(value["value"]))
-    intents = content["intents"] if "intents" in content else content
+    intents = content.get("intents", content)
     for intent, entry in mapping(intents, "'intents'", path).items():
         utterances = entry.get("utterances") if isinstance(entry, dict) else entry
         for utterance in sequence(utterances, f"utterances of '{intent}'", path):
             pieces = [
-                (str(p["text"]), p.get("entity"), p.get("slot_name", p.get("entity"))) for p in mapping(utterance, "one", path)["data"]
+                (str(p["text"]), p.get("entity"), p.get("slot_name", p.get("entity")))
+                for p in mapping(utterance, "one", path)["data"]
             ]
             _add(draft, intent, pieces)
 
