@@ -1,0 +1,1 @@
+"""Speech with meaning: corpora, synthesis, augmentation, splits, features."""
