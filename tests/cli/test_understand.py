@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sayso.audio.microphone import record
 from sayso.audio.vad import EndpointConfig, Endpointer
 from sayso.cli.listen import hear
+from sayso.core.errors import AudioError, MissingExtra
 from sayso.core.result import Result
 from sayso.runtime.load import load
 
@@ -31,7 +33,7 @@ def test_one_json_line_per_file_and_the_others_are_done(command: Any, say: Any, 
     (tmp_path / "text.mp3").write_text("not audio at all\n" * 40)
     (tmp_path / "folder").mkdir()
     given = [good, tmp_path / "missing.wav", tmp_path / "empty.wav", tmp_path / "text.mp3", tmp_path / "folder", other]
-    ran = command("understand", *given, "--bundle", bundle, "--json")
+    ran = command("understand", *given, "--bundle", bundle, "--json")  # mpg123 has comments of its own on text.mp3
     assert ran.code == 1
     first, second = lines(ran.out)
     assert first.pop("audio") == str(good) and second["audio"] == str(other)
@@ -137,8 +139,13 @@ def test_listening_gives_one_result_per_utterance(tones: Any, bundle: str) -> No
 
 
 def test_listening_without_a_device_says_so(sayso: Any, bundle: str) -> None:
-    sounddevice = pytest.importorskip("sounddevice")
-    if any(device["max_input_channels"] for device in sounddevice.query_devices()):
+    try:
+        next(record(16000, 0.1))
+    except AudioError:
+        pass
+    except MissingExtra:
+        pytest.skip("sounddevice is not installed")
+    else:
         pytest.skip("there is a microphone here")
     ran = sayso("listen", "--bundle", bundle)
     assert ran.code == 1 and ran.err.startswith("error: microphone") and "Traceback" not in ran.err

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("understnd a.wav", "did you mean 'understand'"),
         ("understand a.wav --jsn", "did you mean '--json'"),
         ("domain chek x.yaml", "did you mean 'check'"),
-        ("understand", "AUDIO"),
+        ("understand", "Missing argument"),
         ("understand a.wav --chunk-ms zero", "chunk-ms"),
         ("understand a.wav --chunk-ms 0", "chunk-ms"),
         ("evaluate --data x.jsonl", "--bundle"),

@@ -11,7 +11,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 BOLD, DIM, RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -110,3 +111,32 @@ def upwards(*parts: str) -> Path | None:
         if (folder / Path(*parts)).exists():
             return folder / Path(*parts)
     return None
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what C libraries print by themselves off stderr (mpg123 comments on every damaged frame).
+
+    Python's own stderr goes on: one message with a remedy is what a user gets about a bad file.
+    """
+    ours = sys.stderr
+    try:
+        direct = ours.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        direct = False
+    if not direct:
+        yield
+        return
+    ours.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    spare = open(kept, "w", buffering=1, encoding=ours.encoding, errors=ours.errors, closefd=False)  # noqa: SIM115
+    sys.stderr = spare
+    try:
+        yield
+    finally:
+        sys.stderr = ours
+        spare.close()
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sayso.cli.console import BOLD, Progress, complain, rows, say, styled
+from sayso.cli.console import BOLD, Progress, complain, hushed, rows, say, styled
 from sayso.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def evaluate(
     examples = read_examples(data)
     model = load(bundle)
     run = Run(lambda samples, rate: model.understand(samples, rate), examples, condition, Progress("evaluated"))
-    pairs = list(run)
+    with hushed():
+        pairs = list(run)
     figures = judge(pairs)
     if predictions is not None:
         write_predictions(predictions, pairs)

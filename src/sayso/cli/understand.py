@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sayso.cli.console import BOLD, Live, complain, rows, say, styled
+from sayso.cli.console import BOLD, Live, complain, hushed, rows, say, styled
 from sayso.core.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def understand(
     failed = False
     for path in audio:
         try:
-            if stream:
-                result = _streamed(model, path, chunk_ms, replaced, as_json)
-            else:
-                result = model.understand(path, lists=replaced)
+            with hushed():
+                if stream:
+                    result = _streamed(model, path, chunk_ms, replaced, as_json)
+                else:
+                    result = model.understand(path, lists=replaced)
         except AudioError as error:
             complain(error)
             failed = True
