@@ -27,8 +27,8 @@ def data(say: Any, tmp_path: Path) -> Path:
     return path
 
 
-def test_figures_as_json(command: Any, bundle: str, data: Path) -> None:
-    ran = command("evaluate", "--bundle", bundle, "--data", data, "--json")
+def test_figures_as_json(sayso: Any, bundle: str, data: Path) -> None:
+    ran = sayso("evaluate", "--bundle", bundle, "--data", data, "--json")
     assert ran.code == 0, ran.err
     figures = json.loads(ran.out)
     assert list(figures) == FIGURES and figures["n"] == 4 and len(ran.out.splitlines()) == 1

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sayso.cli.console import note, say
-from sayso.core.config import read_toml
 from sayso.core.errors import ConfigError, UsageError, require
 
 CLIPS = 200  # recordings are enough to fix activation scales
@@ -20,6 +19,8 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; an unfinished run in it goes on.")] = None,
 ) -> int:
     """Train what a recipe says; prints the run folder."""
+    from sayso.core.config import read_toml
+
     read_toml(recipe)  # a missing or broken file is said before the workshop is loaded, which takes seconds
     require("torch", extra="train", purpose="sayso train")
     from sayso.training.run import train as run
