@@ -1,0 +1,329 @@
+"""Feature banks: the log-mel frames of many recordings in one memory-mapped file, made once.
+
+Reading, augmenting and extracting cost more than a small model's training step, so they are done before training by
+several processes and kept as float16 (an error of 0.01 of a natural-log energy at most). What a clip becomes depends
+on the seed and its id alone, never on how many processes there were. A bank is a folder ``frames.npy`` (N, 80),
+``clips.jsonl`` and ``bank.json``, written under a temporary name and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.audio.decode import read
+from sayso.audio.features import FeatureConfig, fbank
+from sayso.core.errors import AudioError, DataError
+from sayso.core.result import Slot
+from sayso.data.augment import AugmentConfig, Augmenter, load_noises, load_rooms, noise_files
+from sayso.data.manifest import to_example
+
+Half = NDArray[np.float16]
+Progress = Callable[[int, int], None]
+
+VERSION = 1
+_log = logging.getLogger("sayso.data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipMeta:
+    """What one clip of a bank says; ``duration`` in seconds before augmentation, ``id`` its cut's."""
+
+    id: str
+    text: str
+    intent: str | None
+    slots: tuple[Slot, ...]
+    speaker: str | None
+    source: str | None
+    duration: float
+    negative: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs of a cut."""
+
+    id: str
+    audio: str
+    start: float
+    duration: float
+    partial: bool
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a worker is told once."""
+
+    augment: AugmentConfig | None
+    seed: int
+    corpora: Path | None
+    features: FeatureConfig
+
+
+class FeatureBank:
+    """Frames and meanings of an ordered set of clips, read from disk as they are touched."""
+
+    def __init__(
+        self, path: Path, frames: Half, starts: NDArray[np.int64], clips: list[ClipMeta], about: dict[str, Any]
+    ):
+        """Use ``open`` or ``build``; ``starts`` (n+1,) are the rows of ``frames`` at which clips begin."""
+        self.path, self._frames, self._starts, self._clips = path, frames, starts, clips
+        self.fingerprint: str = about["fingerprint"]
+        self.skipped: tuple[str, ...] = tuple(about["skipped"])  # why a clip is not here, one message each
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def features(self, i: int) -> Half:
+        """Frames (T, 80) of clip ``i``: a view of the file."""
+        return self._frames[self._starts[i] : self._starts[i + 1]]
+
+    def frames(self, i: int) -> int:
+        """T of clip ``i``, without touching its frames."""
+        return int(self._starts[i + 1] - self._starts[i])
+
+    def meta(self, i: int) -> ClipMeta:
+        """What clip ``i`` says."""
+        return self._clips[i]
+
+    @staticmethod
+    def open(path: str | Path) -> FeatureBank:
+        """Open a bank; ``DataError`` where it is missing, damaged or of another version."""
+        folder = Path(path)
+        try:
+            about = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
+            if about["version"] != VERSION:
+                raise DataError(
+                    f"{folder}: a bank of version {about['version']}, not {VERSION}; delete it, it is remade"
+                )
+            frames = np.load(folder / "frames.npy", mmap_mode="r")
+            rows = [json.loads(line) for line in (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
+            starts = np.cumsum([0, *(row.pop("frames") for row in rows)])
+            clips = [ClipMeta(**{**row, "slots": tuple(Slot(**slot) for slot in row["slots"])}) for row in rows]
+        except FileNotFoundError as error:
+            raise DataError(f"{folder}: no such feature bank ({error.filename} is missing)") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}: a damaged feature bank ({error}); delete it, it is remade") from None
+        if starts[-1] != len(frames):
+            raise DataError(f"{folder}: {len(frames)} frames, its clips need {starts[-1]}; delete it, it is remade")
+        return FeatureBank(folder, frames, starts, clips, about)
+
+    @staticmethod
+    def build(  # one settings object would only rename these
+        cuts: Iterable[Any],
+        path: str | Path,
+        *,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        processes: int = 2,
+        progress: Progress | None = None,
+        root: Path | None = None,
+    ) -> FeatureBank:
+        """Make the bank of ``cuts`` (one augmented version each with ``augment``) at ``path``, replacing what is there.
+
+        ``root`` is the corpora folder: its noises and rooms are mixed in. A clip that cannot be read is left out and
+        reported (``skipped``, log); ``DataError`` only when none is left. ``progress(done, of)`` is called as clips
+        are done.
+        """
+        chosen = list(cuts)
+        if not chosen:
+            raise DataError(f"{path}: there are no cuts to make features of; check the split and its filters")
+        setup = _Setup(augment, seed, root, FeatureConfig())
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            skipped = _write(chosen, temporary, setup, processes, progress)
+            about = {"version": VERSION, "fingerprint": fingerprint(chosen, augment, seed, root), "skipped": skipped}
+            (temporary / "bank.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+            if len(skipped) == len(chosen):
+                raise DataError(f"none of {len(chosen)} clips can be read; the first: {skipped[0]}")
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o777 & ~mask)  # mkdtemp makes private folders
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.replace(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if skipped:
+            _log.warning("%s: left out %d of %d clips; the first: %s", target, len(skipped), len(chosen), skipped[0])
+        return FeatureBank.open(target)
+
+
+def cached(
+    cuts: Iterable[Any],
+    folder: str | Path,
+    *,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    processes: int = 2,
+    progress: Progress | None = None,
+    root: Path | None = None,
+) -> FeatureBank:
+    """The bank of these cuts under ``folder``, named by its fingerprint: opened if there, else built."""
+    chosen = list(cuts)
+    path = Path(folder) / fingerprint(chosen, augment, seed, root)[:20]
+    if (path / "bank.json").exists():
+        try:
+            return FeatureBank.open(path)
+        except DataError as error:
+            _log.warning("%s", error)
+    return FeatureBank.build(
+        chosen, path, augment=augment, seed=seed, processes=processes, progress=progress, root=root
+    )
+
+
+def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, root: Path | None) -> str:
+    """What a bank is made of, as a SHA-256: cuts (ids, durations, what they say), settings, seed and noise files."""
+    digest = hashlib.sha256()
+    settings: list[Any] = [VERSION, FeatureConfig().model_dump()]
+    if augment is not None:
+        extra = _sizes(root) if root is not None else []
+        settings += [augment.model_dump(), seed, extra]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for cut in cuts:
+        row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio"})]
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _sizes(root: Path) -> list[tuple[str, int]]:
+    files = [*noise_files(root, "noise", "*.flac"), *noise_files(root, "rooms", "*.wav")]
+    return [(file.name, file.stat().st_size) for file in files]
+
+
+def _write(cuts: list[Any], folder: Path, setup: _Setup, processes: int, progress: Progress | None) -> list[str]:
+    """Frames and clips of all cuts into ``folder``; returns why clips were left out."""
+    skipped: list[str] = []
+    total = 0
+    with (folder / "frames.npy").open("wb") as frames, (folder / "clips.jsonl").open("w", encoding="utf-8") as clips:
+        _header(frames, 0, setup.features.mels)
+        body = frames.tell()
+        for done, (cut, made) in enumerate(zip(cuts, _results(cuts, setup, processes), strict=True), 1):
+            if isinstance(made, str):
+                skipped.append(made)
+            else:
+                frames.write(made.tobytes())
+                clips.write(json.dumps({**_meta(cut), "frames": len(made)}, ensure_ascii=False) + "\n")
+                total += len(made)
+            if progress is not None:
+                progress(done, len(cuts))
+        frames.seek(0)
+        _header(frames, total, setup.features.mels)  # numpy leaves room for the first axis to grow
+        assert frames.tell() == body
+    return skipped
+
+
+def _header(file: IO[bytes], frames: int, mels: int) -> None:
+    header = {"descr": "<f2", "fortran_order": False, "shape": (frames, mels)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _meta(cut: Any) -> dict[str, Any]:
+    example = to_example(cut)
+    return {
+        "id": cut.id,
+        "text": example.text or "",
+        "intent": example.intent,
+        "slots": [slot.model_dump(include={"name", "value", "text"}) for slot in example.slots or ()],
+        "speaker": example.speaker,
+        "source": example.source,
+        "duration": float(cut.duration),
+        "negative": example.negative,
+    }
+
+
+def _job(cut: Any, root: Path | None) -> _Job:
+    audio = Path(to_example(cut).audio)
+    if root is not None and not audio.is_absolute():
+        audio = root / audio
+    partial = cut.start > 0 or cut.duration < cut.recording.duration - 1e-3
+    return _Job(cut.id, str(audio), float(cut.start), float(cut.duration), partial)
+
+
+def _results(cuts: list[Any], setup: _Setup, processes: int) -> Iterator[Half | str]:
+    """The features of each cut in order, or why there are none."""
+    jobs = [_job(cut, setup.corpora) for cut in cuts]
+    if processes <= 1:
+        _prepare(setup)
+        yield from map(_extract, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # forking a process that holds torch threads may deadlock
+    with _one_thread(), ProcessPoolExecutor(processes, context, _prepare, (setup,)) as pool:
+        try:
+            pieces = [jobs[i : i + 16] for i in range(0, len(jobs), 16)]  # per message; results come back in order
+            yield from chain.from_iterable(pool.map(_extract_all, pieces))
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that makes features ended early (out of memory, or the calling script lacks "
+                "'if __name__ == \"__main__\"'); use processes=1"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Children inherit one numerical thread each: processes are the parallelism here."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_setup: _Setup
+_augmenter: Augmenter | None = None
+
+
+def _prepare(setup: _Setup) -> None:
+    """Once per process: noises and rooms are read here rather than sent."""
+    global _setup, _augmenter
+    _setup = setup
+    _augmenter = None
+    if setup.augment is not None:
+        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora))
+
+
+def _extract_all(jobs: Iterable[_Job]) -> list[Half | str]:
+    return [_extract(job) for job in jobs]
+
+
+def _extract(job: _Job) -> Half | str:
+    rate = _setup.features.sample_rate
+    try:
+        end = job.start + job.duration if job.partial else None
+        samples = read(job.audio, rate, max_s=end)[round(job.start * rate) :]
+    except AudioError as error:
+        return str(error)
+    if _augmenter is not None:
+        key = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8], "little")
+        samples = _augmenter.apply(samples, np.random.default_rng((_setup.seed, key)))
+    features = fbank(samples, _setup.features)
+    if not len(features):
+        return f"{job.audio}: {len(samples) / rate:.3f} s is shorter than one frame"
+    return features.astype(np.float16)
