@@ -1,8 +1,8 @@
 """Speech engines and their voices: found, or skipped with a message that says how to install them.
 
 Which voice may be heard where is a fixed table in the engines' modules, never a setting: ``examples`` (flite slt)
-speaks the recordings that ship and is heard nowhere else; ``valid`` (flite rms and two espeak-ng voices whose accent and
-variant occur nowhere else) measures and calibrates; ``train`` is the rest.
+speaks the recordings that ship and is heard nowhere else; ``valid`` (flite rms and two espeak-ng voices whose accent
+and variant occur nowhere else) measures and calibrates; ``train`` is the rest.
 """
 
 from __future__ import annotations
