@@ -64,3 +64,28 @@ def test_synth_speaks_a_domain(sayso: Any, tones: Any, tmp_path: Path) -> None:
     held = json.loads(sayso("data", "show", out, "--json").out)
     assert held["n"] == 3 and held["with_text"] == 3 and sum(held["slots"].values()) == 3
     assert sayso("data", "check", out).code == 0
+
+
+def test_import_and_split(sayso: Any, labels: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lhotse")
+    cuts, train, valid = (tmp_path / name for name in ("cuts.jsonl.gz", "train.jsonl.gz", "valid.jsonl.gz"))
+    ran = sayso("data", "import", labels, "--format", "labels", "--out", cuts)
+    assert ran.code == 0 and "3 recordings" in ran.out, ran.err
+    held = json.loads(sayso("data", "show", cuts, "--json").out)
+    assert held["intents"] == {"call": 2, "(must be rejected)": 1} and held["speakers"] == 2
+    assert "--force" in sayso("data", "import", labels, "--format", "labels", "--out", cuts).err
+    ran = sayso("data", "import", labels, "--format", "label", "--out", tmp_path / "x.jsonl")
+    assert ran.code == 2 and "did you mean 'labels'" in ran.err
+    ran = sayso("data", "split", cuts, "--train", train, "--valid", valid, "--per-mille", "1")
+    assert ran.code == 2 and "validation part would be empty" in ran.err and not train.exists()
+    rows = [json.loads(line) for line in labels.read_text().splitlines()]
+    for number, row in enumerate(rows * 14):
+        audio = f"{number}-{row['audio']}"
+        shutil.copy(labels.parent / row["audio"], labels.parent / audio)
+        rows.append({**row, "audio": audio, "speaker": f"s{number // 2}"})
+    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sayso("data", "import", labels, "--format", "labels", "--out", cuts, "--force")
+    ran = sayso("data", "split", cuts, "--train", train, "--valid", valid, "--per-mille", "400")
+    assert ran.code == 0, ran.err
+    sides = [json.loads(sayso("data", "show", side, "--json").out) for side in (train, valid)]
+    assert sum(side["n"] for side in sides) == 45 and sum(side["speakers"] for side in sides) == 23

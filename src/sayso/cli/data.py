@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sayso.cli.console import BOLD, Progress, complain, hushed, rows, say, styled
-from sayso.core.errors import AudioError, UsageError
+from sayso.core.errors import AudioError, DataError, UsageError, nearest, require
 
 if TYPE_CHECKING:
     from sayso.core.result import Example
@@ -24,6 +24,53 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, import, check and describe data.", no_args_is_help=True, rich_markup_mode=None)
 _MANIFEST = typer.Argument(help="Lhotse cuts or plain labels (.jsonl, .jsonl.gz), or a folder with one such file.")
 Role = Literal["train", "valid", "examples"]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="The file or folder of another system.")],
+    format: Annotated[str, typer.Option(help="jsonl, labels or kaldi.")],
+    out: Annotated[Path, typer.Option(help="The manifest to write: .jsonl or .jsonl.gz.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> int:
+    """Turn labelled recordings into a manifest of Lhotse cuts; the recordings stay where they are."""
+    require("lhotse", extra="train", purpose="sayso data import")
+    from sayso.data.corpora import IMPORTERS
+    from sayso.data.manifest import write
+
+    if format not in IMPORTERS:
+        raise UsageError(f"--format {format}: no such format; {nearest(format, IMPORTERS)}")
+    _free(out, force)
+    cuts = IMPORTERS[format](source)
+    say(f"{write(cuts, out)}: {len(cuts)} recordings")
+    return 0
+
+
+@app.command("split")
+def split(
+    manifest: Annotated[Path, typer.Argument(help="Lhotse cuts: .jsonl or .jsonl.gz.")],
+    train: Annotated[Path, typer.Option(help="The manifest to write for training.")],
+    valid: Annotated[Path, typer.Option(help="The manifest to write for validation.")],
+    per_mille: Annotated[int, typer.Option(help="How much validates, in thousandths.", min=1, max=999)] = 35,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+) -> int:
+    """Set a validation part aside: no speaker (or else no sentence) lies on both sides, today or with more data."""
+    require("lhotse", extra="train", purpose="sayso data split")
+    from sayso.data.manifest import read, write
+    from sayso.data.splits import cut_valid
+
+    for target in (train, valid):
+        _free(target, force)
+    parts = cut_valid(read(manifest), per_mille)
+    for name, part in zip(("training", "validation"), parts, strict=True):
+        if not len(part):
+            raise DataError(
+                f"{manifest}: the {name} part would be empty, there are too few speakers or sentences for "
+                f"{per_mille} in a thousand; give another --per-mille"
+            )
+    for target, part in zip((train, valid), parts, strict=True):
+        say(f"{write(part, target)}: {len(part)} recordings")
+    return 0
 
 
 @app.command("synth")
@@ -115,6 +162,11 @@ def card(manifest: Annotated[Path, _MANIFEST]) -> int:
         for name, count in counts.items():
             say(f"| {name.replace('|', chr(92) + '|')} | {count} |")
     return 0
+
+
+def _free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise UsageError(f"{out}: exists already; choose another name, or give --force to replace it")
 
 
 @dataclass(frozen=True)
