@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from sayso.audio.microphone import record
 from sayso.audio.vad import EndpointConfig, Endpointer
@@ -165,3 +168,62 @@ def test_asking_for_help_loads_nothing_else() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_odd_recordings_are_understood_or_rejected_and_bad_ones_named(
+    sayso: Any, tones: Any, bundle: str, tmp_path: Path
+) -> None:
+    samples = tones.say("call anna")
+    rng = np.random.default_rng(0)
+    odd = {
+        "silent.wav": (np.zeros(16000), 16000, "PCM_16"),
+        "short.wav": (samples[:800], 16000, "PCM_16"),
+        "clipped.wav": (np.clip(samples * 50, -1, 1), 16000, "PCM_16"),
+        "deep.wav": (samples, 16000, "PCM_24"),
+        "double.wav": (samples, 16000, "DOUBLE"),
+        "eight.flac": (np.repeat(samples[:, None], 8, 1), 16000, "PCM_16"),
+        "noise.ogg": (0.1 * rng.standard_normal(48000), 48000, "VORBIS"),
+    }
+    bad = {
+        "nan.wav": (np.where(np.arange(len(samples)) == 900, np.nan, samples), 16000, "FLOAT"),
+        "inf.wav": (np.where(np.arange(len(samples)) == 900, np.inf, samples), 16000, "FLOAT"),
+    }
+    for name, (content, rate, kind) in {**odd, **bad}.items():
+        soundfile.write(tmp_path / name, content, rate, subtype=kind)
+    ran = sayso("understand", *(tmp_path / name for name in (*bad, *odd)), "--bundle", bundle, "--json")
+    assert ran.code == 1
+    results = {Path(item["audio"]).name: item for item in lines(ran.out)}
+    assert list(results) == list(odd)
+    assert results["silent.wav"]["decision"] == results["short.wav"]["decision"] == "reject"
+    assert {results[name]["text"] for name in ("deep.wav", "double.wav", "eight.flac")} == {"call anna"}
+    complaints = ran.err.splitlines()
+    assert len(complaints) == 2 and all(name in line for name, line in zip(bad, complaints, strict=True))
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten(say: Any, bundle: str) -> None:
+    pty = pytest.importorskip("pty")
+    line = [sys.executable, "-m", "sayso.cli.main", "understand", str(say("turn on hall light")), "--stream"]
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    environment |= {"COLUMNS": "40", "LINES": "10", "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    with subprocess.Popen(
+        [*line, "--bundle", bundle], stdout=theirs, stderr=subprocess.PIPE, env=environment
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                packet = os.read(ours, 65536)
+            except OSError:  # how Linux says that the other side has closed
+                break
+            if not packet:
+                break
+            shown += packet
+        assert running.stderr is not None and running.stderr.read() == b"" and running.wait(60) == 0
+    os.close(ours)
+    text = shown.decode()
+    assert text.count("\r\x1b[K") > 3 and "\x1b[1mturn on\x1b[0m" in text
+    rewritten = [part.split("\n")[0] for part in text.split("\r\x1b[K")[1:]]
+    plain = [re.sub(r"\x1b\[\d*m", "", part).rstrip("\r") for part in rewritten]
+    assert all(len(part) < 40 for part in plain)
+    assert "turn_on" in text.split("\r\x1b[K")[-1]

@@ -39,24 +39,25 @@ def understand(
         try:
             with hushed():
                 if stream:
-                    result = _streamed(model, path, chunk_ms, replaced, as_json)
+                    result, titled = _streamed(model, path, chunk_ms, replaced, as_json)
                 else:
-                    result = model.understand(path, lists=replaced)
+                    result, titled = model.understand(path, lists=replaced), False
         except AudioError as error:
             complain(error)
             failed = True
             continue
-        show(result, path, as_json)
+        show(result, path, as_json, titled=titled)
     return 1 if failed else 0
 
 
-def show(result: Result, title: str, as_json: bool) -> None:
-    """Print one result: a JSON line (with ``audio``: ``title``) or a block for people."""
+def show(result: Result, title: str, as_json: bool, *, titled: bool = False) -> None:
+    """Print one result: a JSON line (with ``audio``: ``title``) or a block for people (``titled``: its title stands)."""
     if as_json:
         # the model's own JSON, not json.dumps of its dict: infinities become null there and not an invalid word
         say(f'{{"audio": {json.dumps(title)}, {result.model_dump_json()[1:]}')
         return
-    say(styled(title, BOLD))
+    if not titled:
+        say(styled(title, BOLD))
     rows(_block(result))
 
 
@@ -76,8 +77,11 @@ def read_lists(given: list[str]) -> Lists:
     return lists
 
 
-def _streamed(model: Model, path: str, chunk_ms: int, lists: Lists, as_json: bool) -> Result:
-    """Feed a file in packets, as fast as it goes; every change of the partial is shown."""
+def _streamed(model: Model, path: str, chunk_ms: int, lists: Lists, as_json: bool) -> tuple[Result, bool]:
+    """Feed a file in packets, as fast as it goes; every change of the partial is shown.
+
+    Also says whether the file's name has been printed, above the first partial.
+    """
     from sayso.audio import decode
 
     stream, live, last = model.stream(lists), Live(), None
@@ -95,7 +99,7 @@ def _streamed(model: Model, path: str, chunk_ms: int, lists: Lists, as_json: boo
         if stream.truncated:
             break
     live.end()
-    return stream.finish()
+    return stream.finish(), last is not None
 
 
 def _block(result: Result) -> list[tuple[str, str]]:
