@@ -51,7 +51,7 @@ def understand(
 
 
 def show(result: Result, title: str, as_json: bool, *, titled: bool = False) -> None:
-    """Print one result: a JSON line (with ``audio``: ``title``) or a block for people (``titled``: its title stands)."""
+    """Print one result: a JSON line (with ``audio``: ``title``) or a block for people (``titled``: it has one)."""
     if as_json:
         # the model's own JSON, not json.dumps of its dict: infinities become null there and not an invalid word
         say(f'{{"audio": {json.dumps(title)}, {result.model_dump_json()[1:]}')
