@@ -1,1 +1,1 @@
-"""Speech with meaning: corpora, synthesis, augmentation, splits, features."""
+"""Cuts with meaning: corpora, manifests, splits, augmentation, synthesis and feature banks."""

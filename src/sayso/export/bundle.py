@@ -7,7 +7,7 @@ one atomic write.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from sayso.core.config import Config
 from sayso.core.errors import BundleError
 from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
 from sayso.export.card import card
-from sayso.export.onnx import export_graphs
+from sayso.export.onnx import Exported, export_graphs
 from sayso.export.quantise import quantise
+from sayso.export.verify import verify_bundle, verify_graphs
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
@@ -33,12 +34,14 @@ from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
 CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
+_PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
 class ExportConfig(Config):
     """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
 
-    ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are.
+    ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are. ``calibration``
+    may be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ExportConfig(Config):
     languages: tuple[str, ...] = ("en",)
     licence: str = "Apache-2.0"
     intents: tuple[IntentSpec, ...] = ()
+    calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
@@ -65,30 +69,70 @@ def export_bundle(
     config: ExportConfig,
     *,
     clips: Sequence[Floats] = (),
-    calibration: Calibration | None = None,
+    checks: Sequence[Floats] = (),
 ) -> Manifest:
     """Write a bundle (folder, or zip where ``out`` ends in ``.zip``) and return its manifest.
 
-    ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``automaton``
-    None makes a bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other, ``DataError``
-    for int8 without clips.
+    ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``checks`` are
+    held-out recordings as samples: what they show stands in ``figures["verification"]``. ``automaton`` None makes a
+    bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
+    the model does, ``DataError`` for int8 without clips.
     """
     _check(model, tokenizer, automaton)
     features = FeatureConfig(mels=model.config.encoder.mels)
-    graphs = export_graphs(model, config.chunk_frames, config.left_frames)
+    heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
+    exact = export_graphs(model, config.chunk_frames, config.left_frames)
+    error = verify_graphs(
+        model, exact, heard[:_PROOF_CLIPS] or [_noise(features)], config.chunk_frames, config.left_frames
+    )
+    graphs = dict(exact)
     if config.int8:
-        heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
-        graphs["encoder"] = quantise(graphs["encoder"], heard, FACTOR * config.chunk_frames)
+        graphs["encoder"] = quantise(exact["encoder"], heard, FACTOR * config.chunk_frames)
     files = {graph.spec.file: graph.data for graph in graphs.values()}
     files[TOKENIZER] = tokenizer.model
     domain = _domain_files(automaton)
     files |= domain
-    if calibration is not None:
-        files[CALIBRATION] = calibration.to_json().encode()
+    if config.calibration is not None:
+        files[CALIBRATION] = config.calibration.to_json().encode()
+    manifest = _manifest(model, automaton, config, graphs, tuple(domain))
+    with tempfile.TemporaryDirectory() as folder:
+        draft, twin = Path(folder) / "draft", Path(folder) / "twin"
+        write_bundle(manifest, files, draft)
+        if config.int8:
+            write_bundle(manifest, files | {exact["encoder"].spec.file: exact["encoder"].data}, twin)
+        found = verify_bundle(draft, checks, fp32=twin if config.int8 else None, error=error)
+    manifest = manifest.model_copy(update={"figures": {**manifest.figures, "verification": found.figures()}})
+    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
+
+
+def quantise_bundle(path: Path | str, out: Path | str, clips: Sequence[Floats]) -> Manifest:
+    """An fp32 bundle again with an int8 encoder, its scales fixed by ``clips`` (samples (n,) or features (T, F))."""
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    if manifest.precision != "fp32":
+        raise BundleError(f"{path}: is {manifest.precision} already; quantise the fp32 bundle it was made from")
+    features = FeatureConfig(**manifest.features)
+    heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
+    spec = manifest.graphs["encoder"]
+    chunk = round(manifest.chunk_ms / features.shift_ms)
+    encoder = quantise(Exported(data=bundle.file(spec.file), spec=spec), heard, chunk)
+    files = {name: bundle.file(name) for name in manifest.files} | {spec.file: encoder.data}
+    manifest = manifest.model_copy(update={"precision": "int8"})
+    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
+
+
+def _manifest(
+    model: SpeechModel,
+    automaton: Automaton | None,
+    config: ExportConfig,
+    graphs: Mapping[Role, Exported],
+    domain: tuple[str, ...],
+) -> Manifest:
+    features = FeatureConfig(mels=model.config.encoder.mels)
     frame_ms = round(FACTOR * features.shift_ms)
     context = Context(config.chunk_frames, config.left_frames)
     first: list[Role] = [role for role in ("encoder", "ctc", "predictor", "joiner", "intent") if role in graphs]
-    manifest = Manifest(
+    return Manifest(
         name=config.name,
         description=config.description,
         languages=config.languages,
@@ -106,7 +150,7 @@ def export_bundle(
         graphs={role: graph.spec for role, graph in graphs.items()},
         precision="int8" if config.int8 else "fp32",
         tokenizer=TOKENIZER,
-        automaton=tuple(domain),
+        automaton=domain,
         domain=automaton.domain if automaton is not None else None,
         intents=_intents(model, automaton, config),
         tags=model.config.heads.tags,
@@ -114,13 +158,12 @@ def export_bundle(
         combine=config.combine,
         policy=config.policy,
         stream=config.stream,
-        calibration=None if calibration is None else CALIBRATION,
-        calibrated_on=_calibrated_on(calibration),
+        calibration=None if config.calibration is None else CALIBRATION,
+        calibrated_on=_calibrated_on(config.calibration),
         trained=config.trained,
         figures=config.figures,
         licence=config.licence,
     )
-    return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
 
 
 def amend_bundle(
@@ -178,3 +221,8 @@ def _calibrated_on(calibration: Calibration | None) -> dict[str, Any] | None:
     if calibration is None or calibration.calibrated_on is None:
         return None
     return {"data": calibration.calibrated_on}
+
+
+def _noise(features: FeatureConfig) -> Floats:
+    """Something to compare graphs on where no recording was given."""
+    return np.random.default_rng(0).normal(10.0, 4.0, (200, features.mels)).astype(np.float32)

@@ -28,6 +28,10 @@ class Subsampling(nn.Module):
             for inside, outside in zip(self.sizes, (channels, width, width), strict=True)
         )
         self.out = nn.Linear(width, width)
+        # unit scale into the residual stream: what small random filters leave of the signal drowns there otherwise
+        self.norm = nn.LayerNorm(width)
+        for part in (*self.stages, self.out):
+            nn.init.zeros_(part.bias)
 
     def init_state(self, batch: int, like: Tensor) -> list[Tensor]:
         """One zero frame before each stage: (B, 1, channels)."""
@@ -42,4 +46,4 @@ class Subsampling(nn.Module):
             x = stage(torch.cat([before.to(x.dtype), x], dim=1).transpose(1, 2)).transpose(1, 2)
             lengths = (lengths + 1) // 2
             x = nn.functional.gelu(x) * length_mask(lengths, x.shape[1])[:, :, None]
-        return self.out(x), lengths, following
+        return self.norm(self.out(x)), lengths, following

@@ -23,11 +23,10 @@ from torch import Tensor
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
-from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
-from sayso.training.batches import Batch, Batcher, Floats, Item, augment, collate
+from sayso.training.batches import Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
-from sayso.training.objective import objective
+from sayso.training.objective import Objective
 from sayso.training.recipe import TrainingConfig
 
 Say = Callable[[str], None]
@@ -41,6 +40,7 @@ class Corpus:
     weights: list[float]
     valid: list[Item]
     features: Callable[[Item], Floats]
+    teacher: Callable[[Item], Floats] | None = None  # a teacher's standardised features at encoder frames (T', E)
 
 
 @dataclass
@@ -68,19 +68,23 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+        taught = corpus.teacher(corpus.train[0]).shape[1] if corpus.teacher and corpus.train else 0
+        self.whole = Objective(model, config.weights, taught)
+        decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
         optimiser = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.rate,
             betas=(0.9, 0.98),
         )
-        self.model, self.optimiser = self.fabric.setup(_Step(model), optimiser)
+        self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)
         self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds, config.seed)
         short = [i for i, item in enumerate(corpus.train) if item.frames <= config.flat_seconds * 100]
         self.short = (
-            Batcher([corpus.train[i] for i in short], [corpus.weights[i] for i in short], config.batch_seconds, config.seed)
+            Batcher(
+                [corpus.train[i] for i in short], [corpus.weights[i] for i in short], config.batch_seconds, config.seed
+            )
             if config.flat_steps and short
             else None
         )
@@ -130,7 +134,8 @@ class Trainer:
             items = batcher.plan(step * c.accumulate + part)
             rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
             chunk = int(rng.choice(c.chunks))
-            losses = self.model(collate(rows, items), chunk, c, flat)
+            teacher = [self.corpus.teacher(item) for item in items] if self.corpus.teacher else []
+            losses = self.model(collate(rows, items, teacher), (chunk, c.left_frames), flat)
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
@@ -175,7 +180,7 @@ class Trainer:
             "seconds": self.progress.seconds,
             "best": self.progress.best if math.isfinite(self.progress.best) else None,
         }
-        save_state(self.folder / "state", self.progress.step, self.raw, self.average, self.optimiser, extra)
+        save_state(self.folder / "state", self.progress.step, self.whole, self.average, self.optimiser, extra)
         kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
         self.raw.load_state_dict(self.average.shadow)
         save_checkpoint(self.raw, self.tokenizer, self.folder / "model")
@@ -184,25 +189,13 @@ class Trainer:
     def _resume(self) -> None:
         state = self.folder / "state"
         if state.exists() or state.with_name("state.old").exists():
-            found = load_state(state, self.raw, self.average, self.optimiser)
+            found = load_state(state, self.whole, self.average, self.optimiser)
             self.progress = Progress(found["step"], found["best"] or math.inf, found["seconds"])
             self.say(f"resuming {self.folder} at step {self.progress.step}")
 
     def _log(self, row: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-
-
-class _Step(torch.nn.Module):
-    """The objective as a module's forward, which is what Fabric wraps for precision and devices."""
-
-    def __init__(self, model: SpeechModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch, chunk: int, config: TrainingConfig, flat: bool) -> dict[str, Tensor]:
-        context = Context(chunk, config.left_frames) if chunk else Context()
-        return objective(self.model, batch, context, config.weights, flat=flat)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ encoder."""
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.losses import ctc_loss, transducer_loss
@@ -15,19 +15,37 @@ from sayso.training.batches import Batch
 from sayso.training.recipe import LossWeights
 
 
-def objective(
-    model: SpeechModel, batch: Batch, context: Context, weights: LossWeights, *, flat: bool = False
-) -> dict[str, Tensor]:
+class Objective(nn.Module):
+    """The losses as a module's forward, which is what Fabric wraps for precision and devices.
+
+    ``teacher_width`` > 0 adds a projection from our frames to a teacher's, which exists in training only.
+    """
+
+    def __init__(self, model: SpeechModel, weights: LossWeights, teacher_width: int = 0) -> None:
+        super().__init__()
+        self.model, self.weights = model, weights
+        self.project = nn.Linear(model.encoder.width, teacher_width) if teacher_width else None
+
+    def forward(self, batch: Batch, context: tuple[int, int], flat: bool) -> dict[str, Tensor]:
+        """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
+        chunk, left = context
+        return objective(self, batch, Context(chunk, left) if chunk else Context(), flat=flat)
+
+
+def objective(step: Objective, batch: Batch, context: Context, *, flat: bool = False) -> dict[str, Tensor]:
     """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
 
     ``flat``: a flat start; the CTC head is told a uniform alignment instead of summing over all.
     """
+    model, weights = step.model, step.weights
     encoded, frames = model.encoder(batch.features, batch.lengths, context)
     losses: dict[str, Tensor] = {}
+    if step.project is not None and batch.teacher is not None and weights.teacher > 0:
+        losses["teacher"] = _follow(step.project(encoded), batch.teacher)
     if flat:
         told = uniform_alignment(batch, encoded.shape[1]).flatten()
         losses["flat"] = functional.nll_loss(model.ctc(encoded).flatten(0, 1), told, ignore_index=-100)
-        losses["total"] = weights.flat * losses["flat"]
+        losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         return losses
     labels = batch.target_lengths.clamp(min=1)
     spoken = (batch.target_lengths > 0).float()
@@ -45,6 +63,16 @@ def objective(
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
     losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
     return losses
+
+
+def _follow(ours: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth L1 distance to a teacher's standardised features (B,T',E) where they are known."""
+    known = torch.isfinite(teacher[:, :, 0])
+    size = min(ours.shape[1], teacher.shape[1])
+    known = known[:, :size]
+    if not bool(known.any()):
+        return ours.sum() * 0.0
+    return functional.smooth_l1_loss(ours[:, :size][known].float(), teacher[:, :size][known])
 
 
 def uniform_alignment(batch: Batch, size: int) -> Tensor:

@@ -65,6 +65,7 @@ class LossWeights(Config):
     intent: float = 0.5
     slots: float = 0.3
     flat: float = 1.0
+    teacher: float = 1.0
 
 
 class TrainingConfig(Config):

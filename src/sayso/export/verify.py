@@ -1,0 +1,188 @@
+"""The proof that a bundle is its model, and that it answers the same however it is asked.
+
+Four comparisons, each able to fail: PyTorch against ONNX in fp32 on every graph, numbers; int8 against fp32, decisions;
+a whole recording against the same in random packets, results; a stream alone against the same stream in a batch with
+loud noise, results.
+
+Shape letters: ``T`` feature frames, ``F`` mel bins, ``D`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sayso.core.bundle import read_bundle
+from sayso.core.errors import BundleError
+from sayso.core.manifest import Role
+from sayso.core.result import Result
+from sayso.export.onnx import Exported
+from sayso.export.quantise import chunks
+from sayso.models.assembly import SpeechModel
+from sayso.models.streaming import Context
+from sayso.models.subsampling import FACTOR
+from sayso.runtime.graphs import Graph
+from sayso.runtime.model import Model
+
+Floats = NDArray[np.float32]
+TOLERANCE = 1e-4
+AGREEMENT = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was compared. Shares are of ``clips``; None where there was nothing to compare."""
+
+    torch_onnx_error: float
+    clips: int = 0
+    int8_agreement: float | None = None
+    streamed_agreement: float | None = None
+    batched_agreement: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Numbers within ``TOLERANCE``, int8 within ``AGREEMENT``, the other two everywhere."""
+        return (
+            self.torch_onnx_error <= TOLERANCE
+            and (self.int8_agreement is None or self.int8_agreement >= AGREEMENT)
+            and self.streamed_agreement in (None, 1.0)
+            and self.batched_agreement in (None, 1.0)
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def verify_graphs(
+    model: SpeechModel, graphs: Mapping[Role, Exported], features: Sequence[Floats], chunk_frames: int, left_frames: int
+) -> float:
+    """Largest difference between PyTorch and fp32 ONNX over all graphs, streaming ``features`` (T, F) each.
+
+    Encoder outputs are compared after every chunk, so state errors add up before they are seen. Raises ``BundleError``
+    beyond ``TOLERANCE``: then this version of the exporter and the model do not go together.
+    """
+    model.eval()
+    sessions = {role: Graph(item.data, item.spec, where="export") for role, item in graphs.items()}
+    worst = 0.0
+    with torch.no_grad():
+        for clip in features:
+            state = model.encoder.init_state(1, Context(chunk_frames, left_frames))
+            pool = None if model.intent is None else model.intent.init_state(1)
+            memory = sessions["encoder"].start()
+            opinion = sessions["intent"].start() if "intent" in sessions else {}
+            for x, length in chunks(clip, FACTOR * chunk_frames):
+                lengths = torch.tensor([length])
+                expected, counts, state = model.encoder.step(torch.from_numpy(x), lengths, state)
+                got, memory = sessions["encoder"].run({"x": x, "lengths": lengths.numpy()}, memory)
+                worst = max(worst, _apart(expected, got["out"]), _apart(counts, got["out_lengths"]))
+                encoded = expected.numpy()
+                worst = max(worst, _apart(model.ctc(expected), sessions["ctc"].run({"x": encoded})[0]["log_probs"]))
+                if model.intent is not None and pool is not None:
+                    wanted, pool = model.intent.step(expected, counts, pool)
+                    given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)
+                    worst = max(worst, _apart(wanted, given["log_probs"]))
+                worst = max(worst, _labels(model, sessions, expected[0]))
+    if not worst <= TOLERANCE:
+        raise BundleError(
+            f"the exported graphs differ from the model by {worst:.2g}, more than {TOLERANCE:g}: not written"
+        )
+    return worst
+
+
+def verify_bundle(
+    path: Path | str, clips: Sequence[Floats], *, fp32: Path | str | None = None, error: float = 0.0, seed: int = 0
+) -> Verification:
+    """Compare a written bundle with itself and, where given, with its ``fp32`` twin on ``clips`` (n,) at 16 kHz.
+
+    ``error`` is what ``verify_graphs`` found. No clips: nothing but ``error`` is judged.
+    """
+    if not clips:
+        return Verification(torch_onnx_error=error)
+    model = Model(read_bundle(path))
+    whole = [model.understand(clip) for clip in clips]
+    rng = np.random.default_rng(seed)
+    streamed = [_identical(result, _in_packets(model, clip, rng)) for result, clip in zip(whole, clips, strict=True)]
+    batched = [_same(result, _beside_noise(model, clip, rng)) for result, clip in zip(whole, clips, strict=True)]
+    agreement = None
+    if fp32 is not None:
+        twin = Model(read_bundle(fp32))
+        agreement = float(np.mean([_same(twin.understand(clip), r) for clip, r in zip(clips, whole, strict=True)]))
+    return Verification(
+        torch_onnx_error=error,
+        clips=len(clips),
+        int8_agreement=agreement,
+        streamed_agreement=float(np.mean(streamed)),
+        batched_agreement=float(np.mean(batched)),
+    )
+
+
+def _labels(model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor) -> float:
+    """Predictor, joiner and slot head on the frames (C, D) of one chunk with labels made up from their number."""
+    count = encoded.shape[0]
+    labels = (torch.arange(count * model.predictor.context) * 7 % model.config.vocab).view(count, -1)
+    predicted = model.predictor.step(labels)
+    worst = _apart(predicted, sessions["predictor"].run({"labels": labels.numpy()})[0]["out"])
+    feed = {"encoded": encoded.numpy(), "predicted": predicted.numpy()}
+    worst = max(worst, _apart(model.joiner.step(encoded, predicted), sessions["joiner"].run(feed)[0]["logits"]))
+    if model.slots is not None:
+        tokens, lengths = labels[None, :, 0], torch.tensor([count])
+        expected = torch.log_softmax(model.slots(encoded[None], tokens, lengths).float(), -1)
+        slot_feed = {"frames": encoded[None].numpy(), "tokens": tokens.numpy(), "lengths": lengths.numpy()}
+        worst = max(worst, _apart(expected, sessions["slots"].run(slot_feed)[0]["log_probs"]))
+    return worst
+
+
+def _apart(expected: Tensor, got: NDArray[Any]) -> float:
+    return float(np.abs(expected.numpy().astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
+
+
+def _in_packets(model: Model, clip: Floats, rng: np.random.Generator) -> Result:
+    stream = model.stream()
+    start = 0
+    while start < len(clip):
+        size = int(rng.choice([160, 512, 1600, 5120, 8191]))
+        stream.accept(clip[start : start + size])
+        start += size
+    return stream.finish()
+
+
+def _beside_noise(model: Model, clip: Floats, rng: np.random.Generator) -> Result:
+    """The clip in one batch with white noise at full scale, one chunk ahead of it."""
+    noise = np.clip(rng.normal(size=len(clip) + 5120), -1.0, 1.0).astype(np.float32)
+    quiet, loud = model.stream(), model.stream()
+    loud.feed(noise[:5120])
+    model.step_many([loud])
+    for start in range(0, len(clip), 4000):
+        quiet.feed(clip[start : start + 4000])
+        loud.feed(noise[5120 + start : 9120 + start])
+        while model.step_many([loud, quiet]):
+            pass
+    quiet.close()
+    loud.close()
+    while model.step_many([loud, quiet]):
+        pass
+    return quiet.finish()
+
+
+def _same(first: Result, second: Result) -> bool:
+    """The same decision: outcome, intent and slot values; the text where a bundle without a domain only transcribes."""
+    return _essence(first) == _essence(second)
+
+
+def _identical(first: Result, second: Result) -> bool:
+    """The same in everything but the clock."""
+    return first.model_dump(exclude={"timing"}) == second.model_dump(exclude={"timing"})
+
+
+def _essence(result: Result) -> tuple[Any, ...]:
+    intent = None if result.intent is None else result.intent.name
+    text = result.text if result.decision == "accept" and intent is None else None
+    return result.decision, intent, tuple((slot.name, slot.value) for slot in result.slots), text
