@@ -1,0 +1,70 @@
+"""``sayso bundle show|verify``: what a bundle says about itself, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from sayso.cli.console import BOLD, rows, say, styled
+
+app = typer.Typer(help="Look into a bundle.", no_args_is_help=True, rich_markup_mode=None)
+_PLACE = typer.Argument(help="A bundle: folder, zip, or 'home' for the one inside.")
+
+
+@app.command("show")
+def show(
+    bundle: Annotated[str, _PLACE] = "home",
+    as_json: Annotated[bool, typer.Option("--json", help="bundle.json as it is, and the size.")] = False,
+) -> int:
+    """What it is, how it streams, what it understands, how it was made and judged."""
+    from sayso.core.bundle import read_bundle
+    from sayso.runtime.load import resolve
+
+    read = read_bundle(resolve(bundle))
+    manifest = read.manifest
+    if as_json:
+        say(json.dumps({**manifest.model_dump(mode="json"), "size_bytes": read.size_bytes}, ensure_ascii=False))
+        return 0
+    say(styled(manifest.name, BOLD) + (f": {manifest.description}" if manifest.description else ""))
+    risky = [item.name for item in manifest.intents if item.risk == "confirm"]
+    facts = [
+        ("domain", manifest.domain or "none: transcription only"),
+        ("languages", ", ".join(manifest.languages)),
+        ("intents", ", ".join(item.name for item in manifest.intents) or "-"),
+        ("asks before", ", ".join(risky) or "-"),
+        ("stream", f"chunk {manifest.chunk_ms} ms, look-ahead {manifest.lookahead_ms} ms, {manifest.sample_rate} Hz"),
+        ("graphs", ", ".join(sorted(manifest.graphs))),
+        ("size", f"{read.size_bytes / 1e6:.1f} MB, {manifest.precision}"),
+        ("calibrated on", _flat(manifest.calibrated_on) if manifest.calibrated_on else "not calibrated"),
+        ("trained", _flat(manifest.trained) or "-"),
+        ("figures", _flat(manifest.figures) or "-"),
+        ("licence", manifest.licence),
+        ("sha256", manifest.sha256),
+    ]
+    rows(facts)
+    return 0
+
+
+@app.command("verify")
+def verify(bundle: Annotated[str, _PLACE] = "home") -> int:
+    """Check every hash and open every graph; prints ok, or says what is damaged."""
+    from sayso.runtime.load import load
+
+    model = load(bundle)
+    say(f"ok: {model.manifest.name}, {len(model.manifest.files)} files, sha256 {model.manifest.sha256}")
+    return 0
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> str:
+    """Nested facts as ``key: value`` lines."""
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, dict) and {"value", "low", "high"} <= set(value):
+            lines.append(f"{prefix}{key}: {value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]")
+        elif isinstance(value, dict):
+            lines.append(_flat(value, f"{prefix}{key}."))
+        else:
+            lines.append(f"{prefix}{key}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    return "\n".join(line for line in lines if line)

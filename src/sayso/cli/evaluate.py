@@ -1,0 +1,95 @@
+"""``sayso evaluate``: a bundle judged on recordings, clean or in noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sayso.cli.console import BOLD, Progress, complain, hushed, rows, say, styled
+from sayso.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sayso.core.manifest import Manifest
+    from sayso.evaluation.evaluate import Figures
+    from sayso.evaluation.predict import NoiseCondition
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Option(help="A bundle: folder, zip, or 'home' for the one inside.")],
+    data: Annotated[Path, typer.Option(help="Examples: .jsonl of audio, text, intent, slots; or Lhotse cuts.")],
+    noise: Annotated[Path | None, typer.Option(help="A recording of noise to mix in.")] = None,
+    snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB, with --noise.")] = None,
+    snr_kind: Annotated[Literal["mean", "peak2048"], typer.Option(help="How the ratio is measured.")] = "mean",
+    seed: Annotated[int, typer.Option(help="Where in the noise each mixture begins.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, nothing else.")] = False,
+    predictions: Annotated[Path | None, typer.Option(help="Write what was understood, a line each.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML page.")] = None,
+) -> int:
+    """Judge a bundle on recordings whose meaning is known; figures with 95% intervals."""
+    from sayso.evaluation.evaluate import evaluate as judge
+    from sayso.evaluation.examples import read_examples
+    from sayso.evaluation.predict import Run, write_predictions
+    from sayso.evaluation.report import Report, Section, write_report
+    from sayso.runtime.load import load
+
+    condition = _condition(noise, snr, snr_kind, seed)
+    for target in (predictions, report):  # an hour of work must not end at a folder that is not there
+        if target is not None and (target.is_dir() or not target.parent.is_dir()):
+            raise UsageError(f"{target}: cannot be written; name a file in an existing folder")
+    examples = read_examples(data)
+    model = load(bundle)
+    run = Run(lambda samples, rate: model.understand(samples, rate), examples, condition, Progress("evaluated"))
+    with hushed():
+        pairs = list(run)
+    figures = judge(pairs)
+    if predictions is not None:
+        write_predictions(predictions, pairs)
+    name = "clean" if condition is None else condition.name
+    if report is not None:
+        section = Section(f"{data.name}, {name}", pairs, run.failures)
+        write_report(report, Report(f"{model.manifest.name} on {data.name}", [section], _facts(model.manifest)))
+    if as_json:
+        say(json.dumps(figures, allow_nan=False))
+    else:
+        _table(f"{model.manifest.name} on {data}, {name}", figures)
+    for failure in run.failures:
+        complain(failure.message)
+    return 1 if run.failures else 0
+
+
+def _condition(
+    noise: Path | None, snr: float | None, kind: Literal["mean", "peak2048"], seed: int
+) -> NoiseCondition | None:
+    from sayso.core.config import parse
+    from sayso.evaluation.predict import NoiseCondition
+
+    if (noise is None) != (snr is None):
+        raise UsageError("--noise FILE and --snr DB belong together; give both, or neither for clean recordings")
+    if noise is None:
+        return None
+    values = {"file": str(noise), "snr_db": snr, "snr_kind": kind, "seed": seed}
+    return parse(NoiseCondition, values, where="--noise")
+
+
+def _table(title: str, figures: Figures) -> None:
+    say(styled(title, BOLD))
+    lines = []
+    for name, figure in figures.items():
+        if isinstance(figure, dict):
+            lines.append((name, f"{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]"))
+        else:
+            lines.append((name, "-" if figure is None else str(figure)))
+    rows(lines)
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    return {
+        "Name": manifest.name,
+        "Domain": manifest.domain or "none",
+        "Chunk": f"{manifest.chunk_ms} ms",
+        "Precision": manifest.precision,
+        "sha256": manifest.sha256,
+    }

@@ -1,0 +1,92 @@
+"""``sayso train|export|build``: the verbs of the workshop (``pip install 'sayso[train]'``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sayso.cli.console import note, say
+from sayso.core.errors import ConfigError, UsageError, require
+
+CLIPS = 200  # recordings are enough to fix activation scales
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, such as those under recipes/.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change one value.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; an unfinished run in it goes on.")] = None,
+) -> int:
+    """Train what a recipe says; prints the run folder."""
+    from sayso.core.config import read_toml
+
+    read_toml(recipe)  # a missing or broken file is said before the workshop is loaded, which takes seconds
+    require("torch", extra="train", purpose="sayso train")
+    from sayso.training.run import train as run
+
+    say(str(run(recipe, overrides or [], out)))
+    return 0
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder of 'sayso train', or a checkpoint.")],
+    out: Annotated[Path, typer.Option(help="The bundle: a folder, or a zip where it ends in .zip.")],
+    domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: transcription only.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Recordings (.jsonl) that fix the int8 scales; none: fp32.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the bundle is called.")] = None,
+) -> int:
+    """Turn a trained model into a bundle."""
+    checkpoint = _checkpoint(run)
+    require("torch", extra="train", purpose="sayso export")
+    from sayso.audio import decode
+    from sayso.core.manifest import IntentSpec
+    from sayso.evaluation.examples import read_examples
+    from sayso.export.bundle import ExportConfig, export_bundle
+    from sayso.models.assembly import load_checkpoint
+    from sayso.nlu.compile import compile_domain
+    from sayso.nlu.domain import load_domain
+
+    described = None if domain is None else load_domain(domain)
+    model, tokenizer = load_checkpoint(checkpoint)
+    automaton = None if described is None else compile_domain(described, tokenizer)
+    heard = [] if clips is None else [decode.read(item.audio) for item in read_examples(clips)[:CLIPS]]
+    intents: tuple[IntentSpec, ...] = ()
+    if described is not None:
+        intents = tuple(
+            IntentSpec(name=key, risk=spec.risk, clarify=spec.clarify) for key, spec in described.intents.items()
+        )
+    title = name or (run.resolve().name if described is None else described.name)
+    config = ExportConfig(name=title, int8=clips is not None, intents=intents)
+    manifest = export_bundle(model, tokenizer, automaton, out, config, clips=heard)
+    say(f"{out}: {manifest.name}, {manifest.precision}, {len(manifest.files)} files")
+    return 0
+
+
+def build(
+    domain: Annotated[Path, typer.Argument(help="A domain file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="The bundle: a folder, or a zip where it ends in .zip.")],
+    minutes: Annotated[float, typer.Option(help="Time for training; 0: the grammar graph alone.", min=0)] = 20.0,
+    base: Annotated[Path | None, typer.Option(help="Base checkpoint; default: models/base of a checkout.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
+) -> int:
+    """From a domain file alone to a bundle and a report; prints where both are."""
+    if not domain.exists():
+        raise UsageError(f"{domain}: no such domain file; give a .yaml file, or a folder of them")
+    require("torch", extra="train", purpose="sayso build")
+    from sayso.build.line import build as run
+
+    report = run(domain, out, minutes=minutes, base=base, seed=seed)
+    say(str(out))
+    note(f"report: {report}")
+    return 0
+
+
+def _checkpoint(run: Path) -> Path:
+    """The folder with ``model.json``: the run itself, or the one inside it."""
+    found = [path.parent for path in (run / "model.json", *sorted(run.glob("*/model.json"))) if path.is_file()]
+    if not found:
+        raise ConfigError(f"{run}: not a run folder or checkpoint (no model.json in it); make one with 'sayso train'")
+    return found[0]
