@@ -99,7 +99,7 @@ def test_a_deepened_encoder_says_nearly_the_same(tmp_path: Path) -> None:
         torch.nn.init.normal_(layer.norm.bias, std=0.1)
     grown = deepen(model, 4)
     x, lengths = torch.randn(2, 64, 80), torch.tensor([64, 40])
-    (before, frames), (after, _) = model.encoder(x, lengths), grown.encoder(x, lengths)
+    (before, _), (after, _) = model.encoder(x, lengths), grown.encoder(x, lengths)
     assert len(grown.encoder.layers) == grown.config.encoder.layers == 4
     assert float((after - before).detach().norm() / before.detach().norm()) < 0.1
     assert torch.equal(grown.ctc.out.weight, model.ctc.out.weight)
