@@ -7,8 +7,9 @@ a sentence that the bundle's own grammar reads is no negative and is left out. `
 results with decision ``accept``, ``false_answers_per_hour`` also those that ask back. Positives, for the area under
 the ROC curve, are commands of the bundle's domain: ``examples/expected.jsonl`` for ``home`` (synthetic speech), else
 ``coffee-dev`` (real speech); their own rejected share stands beside. AUROC is given for the calibrated confidence
-(null when uncalibrated) and for the raw margin of grammar over filler. Intervals are 95% bootstraps over recordings.
-One JSON line per figure.
+(null when uncalibrated) and for the raw margin of grammar over filler. Intervals are 95% bootstraps over recordings;
+where nothing was counted, the upper bound of a rate per hour is the rule of three (3 divided by the hours; Hanley &
+Lippman-Hand 1983). One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from sayso.core.errors import AudioError
 from sayso.core.result import Example, Result
-from sayso.evaluation.bootstrap import general, ratio
+from sayso.evaluation.bootstrap import Estimate, general, ratio
 from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.examples import read_examples
 from sayso.evaluation.metrics import auroc
@@ -62,13 +63,22 @@ def understand(model: Model, examples: Sequence[Example]) -> list[Heard]:
     return found
 
 
+def some(examples: list[Example], limit: int | None, seed: int) -> list[Example]:
+    """All, or a seeded sample of ``limit``."""
+    if limit is None or limit >= len(examples):
+        return examples
+    return [examples[i] for i in sorted(np.random.default_rng(seed).choice(len(examples), limit, replace=False))]
+
+
+def per_hour(events: Sequence[bool], hours: Sequence[float]) -> Estimate | None:
+    """Events per hour; resampling cannot bound a rate of which nothing was seen, the rule of three can."""
+    found = ratio(events, hours)
+    return {**found, "high": 3 / sum(hours)} if found is not None and not any(events) else found
+
+
 def negatives(model: Model, manifest: Path, limit: int | None, seed: int) -> list[Example]:
     """Examples that must be rejected: a seeded sample without the sentences of the domain."""
-    examples = read_examples(manifest)
-    if limit is not None and limit < len(examples):
-        examples = [
-            examples[i] for i in sorted(np.random.default_rng(seed).choice(len(examples), limit, replace=False))
-        ]
+    examples = some(read_examples(manifest), limit, seed)
     automaton = model.engine.automaton
     strange = [
         example
@@ -86,8 +96,8 @@ def false_answers(case: str, heard: Sequence[Heard]) -> None:
     accepted = [item.result.decision == "accept" for item in heard]
     answered = [item.result.decision != "reject" for item in heard]
     emit(BENCH, case, "hours", sum(hours))
-    emit(BENCH, case, "false_accepts_per_hour", ratio(accepted, hours))
-    emit(BENCH, case, "false_answers_per_hour", ratio(answered, hours))
+    emit(BENCH, case, "false_accepts_per_hour", per_hour(accepted, hours))
+    emit(BENCH, case, "false_answers_per_hour", per_hour(answered, hours))
     emit(BENCH, case, "false_accept_rate", ratio(accepted, np.ones(len(accepted))))
 
 
@@ -111,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="home", help="folder, zip, or home")
     parser.add_argument("--positives", type=Path, help="commands of the bundle's domain as .jsonl")
-    parser.add_argument("--limit", type=int, help="a seeded sample of N recordings of each negative set")
+    parser.add_argument("--limit", type=int, help="a seeded sample of N recordings of every set")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model = load(arguments.bundle)
@@ -120,7 +130,8 @@ def main() -> None:
     manifest = arguments.positives or (shipped if home else recorded)
     commands: list[Heard] = []
     if manifest.exists():
-        commands = understand(model, [item for item in read_examples(manifest) if not item.negative])
+        meant = [item for item in read_examples(manifest) if not item.negative]
+        commands = understand(model, some(meant, arguments.limit, arguments.seed))
         refused = [item.result.decision == "reject" for item in commands]
         emit(BENCH, "commands", "false_reject_rate", ratio(refused, np.ones(len(refused))))
     else:

@@ -1,0 +1,113 @@
+"""Benchmarks start and explain themselves, their JSON is what is documented, and what they derive is right."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from sayso.core.result import Intent, Result, Slot
+from sayso.decoding.greedy import TransducerGreedy
+from sayso.evaluation.examples import read_examples
+from sayso.models.assembly import ModelConfig, SpeechModel
+from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.joiners import AdditiveConfig
+from sayso.models.predictors import StatelessConfig
+from sayso.nlu.domain import load_domain
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+@pytest.fixture(autouse=True)
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts find their shared module as they do when started."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_help_says_what_is_measured(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "argparse" not in script.read_text(encoding="utf-8"):
+        pytest.skip("takes no options")
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(script), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert left.value.code == 0 and f"benchmarks/{script.name}" in shown and "-h, --help" in shown
+
+
+def test_one_of_them_starts_as_a_program() -> None:
+    run = subprocess.run([sys.executable, str(FOLDER / "coffee.py"), "--help"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_probe_measures_in_a_process_of_its_own() -> None:
+    command = [sys.executable, str(FOLDER / "_probe.py"), "import", "wave", "colorsys"]
+    row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0 < row["import_s"] < 60 and 3 < row["peak_mb"] < 1000
+
+
+def test_a_line_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = runpy.run_path(str(FOLDER / "_lines.py"))
+    lines["emit"]("floor", "clean", "rtf", {"value": 0.123456789, "low": 0.1, "high": 0.2}, "other")
+    lines["emit"]("floor", "clean", "wall_s", 1.5)
+    lines["emit"]("floor", "clean", "rejection_auroc", None)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert list(rows[0]) == ["bench", "case", "metric", "value", "ratio_to", "low", "high"]
+    assert [(row["value"], row["low"], row["ratio_to"]) for row in rows] == [
+        (0.12346, 0.1, "other"),
+        (1.5, None, None),
+        (None, None, None),
+    ]
+
+
+def test_the_batched_transducer_reads_what_the_streaming_one_does() -> None:
+    torch.manual_seed(0)
+    encoder = ConformerConfig(channels=8, width=16, layers=1, heads=2, feedforward=16)
+    config = ModelConfig(vocab=6, encoder=encoder, predictor=StatelessConfig(width=8), joiner=AdditiveConfig(width=8))
+    model: SpeechModel = config.build().eval()
+    with torch.no_grad():
+        model.joiner.out.bias[0] += 0.3  # some blanks, some symbols, some frames at their bound
+        encoded, lengths = torch.randn(5, 20, 16) * 3, [20, 1, 7, 0, 13]
+        batched = runpy.run_path(str(FOLDER / "speech.py"))["transducer"](model, encoded, lengths)
+        one = TransducerGreedy(
+            lambda labels: model.predictor.step(torch.from_numpy(labels)).numpy(),
+            lambda frame, predicted: model.joiner.step(torch.from_numpy(frame), torch.from_numpy(predicted)).numpy(),
+        )
+        alone = [one.step(one.start(), encoded[row, :n].numpy()).tokens for row, n in enumerate(lengths)]
+    assert batched == alone
+    assert len(batched[0]) > 5 and len({len(tokens) for tokens in batched}) > 2
+
+
+def test_recordings_and_their_meaning_belong_together() -> None:
+    examples = read_examples(ROOT / "examples" / "expected.jsonl")
+    names = {Path(example.audio).name for example in examples}
+    assert names == {path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".flac", ".wav")}
+    assert len(names) >= 9 and sum(example.negative for example in examples) == 1
+    domain = load_domain(ROOT / "domains" / "home.yaml")
+    for example in examples:
+        assert example.negative or example.intent in domain.intents
+        assert {slot.name for slot in example.slots or ()} <= set(domain.slots)
+    assert any("noise" in name for name in names)
+
+
+def test_a_picture_shows_the_words_and_the_meaning() -> None:
+    drawn = runpy.run_path(str(FOLDER / "picture.py"))
+    result = Result(
+        display="Lock <the> door", intent=Intent(name="lock", confidence=0.875), slots=(Slot(name="door", value="a&b"),)
+    )
+    partials = [drawn["Partial"](0.64, "lock", " the <d>"), drawn["Partial"](0.96, "lock the", " door")]
+    svg = drawn["draw"](partials, result, np.sin(np.arange(16000, dtype=np.float32)), 16000)
+    words = " ".join(ElementTree.fromstring(svg).itertext())
+    for said in ("lock", "the <d>", "0.64 s", "Lock <the> door", "door = a&b", "confidence 0.88", "reject"):
+        assert said in words
