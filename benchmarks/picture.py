@@ -32,7 +32,7 @@ LINE = 90  # characters
 STYLE = """
   .panel { fill: #ffffff; stroke: #d0d7de; }
   .ink { fill: #1f2328; }
-  .faint { fill: #8c959f; }
+  .faint { fill: #6e7781; }
   .wave { fill: #54aeff; }
   .heard { fill: #eaf3fd; }
   .rule { stroke: #d0d7de; }
@@ -49,7 +49,7 @@ STYLE = """
   @media (prefers-color-scheme: dark) {
     .panel { fill: #0d1117; stroke: #30363d; }
     .ink { fill: #e6edf3; }
-    .faint { fill: #7d8590; }
+    .faint { fill: #8b949e; }
     .wave { fill: #388bfd; }
     .heard { fill: #14233a; }
     .rule { stroke: #30363d; }
