@@ -214,6 +214,6 @@ def greedy_errors(
         log_probs = model.ctc(encoded).numpy()
         for row, item in enumerate(group):
             heard = decoder.step(decoder.start(), log_probs[row, : int(frames[row])])
-            wrong, total = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(heard.tokens))
-            errors, words = errors + wrong, words + total
+            edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(heard.tokens))
+            errors, words = errors + edits.errors, words + edits.length
     return errors, words
