@@ -37,19 +37,23 @@ def train(recipe: Path, overrides: list[str], out: Path | None = None, say: Say 
     """
     settings = load_recipe(recipe, overrides)
     folder = Path("runs") / settings.name if out is None else out
-    speak = say or to_stderr
+    return run(settings, folder, say or to_stderr)
+
+
+def run(settings: Recipe, folder: Path, say: Say) -> Path:
+    """``train`` with settings that were read already."""
     torch.set_num_threads(settings.training.threads)
     torch.manual_seed(settings.training.seed)
     _begin(settings, folder)
     parts = read_parts(settings.data)
     model, tokenizer = _model(settings, folder, parts)
-    corpus = gather(settings.data, tokenizer, model.config.heads, speak, seed=settings.training.seed, parts=parts)
+    corpus = gather(settings.data, tokenizer, model.config.heads, say, seed=settings.training.seed, parts=parts)
     if settings.init is None:
         mean, scale = feature_statistics(corpus)
         model.encoder.mean.copy_(mean)
         model.encoder.scale.copy_(scale)
     try:
-        Trainer(model, tokenizer, corpus, settings.training, folder, speak).fit()
+        Trainer(model, tokenizer, corpus, settings.training, folder, say).fit()
     finally:
         draw_curves(folder)
     return folder
