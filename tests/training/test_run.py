@@ -148,7 +148,7 @@ def test_a_misspelt_key_names_the_nearest(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_intent_is_named(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'pain'.*did you mean 'paint'"):
+    with pytest.raises(ConfigError, match=r"'pain'.*did you mean 'paint'"):
         train(recipe, ['model.heads.intents=["pain", "show"]'], tmp_path / "run", lambda text: None)
 
 

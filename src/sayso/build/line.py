@@ -21,14 +21,15 @@ from sayso.audio import decode
 from sayso.build import judge, speech
 from sayso.build.config import BuildConfig
 from sayso.core.automaton import Automaton
-from sayso.core.bundle import check_target, read_bundle
+from sayso.core.bundle import check_target, copy_bundle, read_bundle
 from sayso.core.errors import ConfigError, DataError, SynthesisError
 from sayso.core.manifest import IntentSpec, Manifest
 from sayso.data import manifest
 from sayso.data.augment import load_noises, load_rooms
 from sayso.data.corpora import corpora_root
 from sayso.evaluation.report import Report, Section, write_report
-from sayso.export.bundle import ExportConfig, amend_bundle, export_bundle
+from sayso.export.bundle import ExportConfig, amend_bundle, export_bundle, quantise_bundle
+from sayso.export.verify import verify_bundle
 from sayso.models.assembly import ModelConfig, load_checkpoint
 from sayso.nlu.automaton_io import match
 from sayso.nlu.calibration import Calibration
@@ -165,7 +166,7 @@ def _export(
         description=f"Understands the domain '{job.domain.name}': {', '.join(job.domain.intents)}.",
         chunk_frames=encoder.chunk_frames,
         left_frames=encoder.left_frames,
-        int8=bool(scales),
+        int8=False,
         intents=tuple(
             IntentSpec(name=name, risk=spec.risk, clarify=spec.clarify) for name, spec in job.domain.intents.items()
         ),
@@ -173,23 +174,27 @@ def _export(
         policy={"kind": "thresholds", "margin": start.offset},
         trained=_facts(job, manifests, checkpoint),
     )
-    draft, finished = job.work / "draft.bundle", job.work / "finished.bundle"
+    exact, finished = job.work / "fp32.bundle", job.work / "finished.bundle"
     job.say("3/5 exporting")
-    export_bundle(model, tokenizer, job.automaton, draft, config, clips=scales)
+    draft = export_bundle(model, tokenizer, job.automaton, exact, config, clips=scales[:4])
+    if scales:
+        quantise_bundle(exact, finished, scales)
+    else:
+        copy_bundle(read_bundle(exact), finished)
     if clips:
-        heard = judge.hear(
-            Model(read_bundle(draft)), [clip for clip in clips if not clip.judged], job.say, "4/5 calibrating"
-        )
+        half = [clip for clip in clips if not clip.judged]
+        heard = judge.hear(Model(read_bundle(finished)), half, job.say, "4/5 calibrating")
         calibration, policy = judge.calibrate(heard, start, job.config, job.say)
         job.say(f"calibrated on {len(heard)} clips: accept from {policy.accept:.2f}, reject below {policy.reject:.2f}")
-        config = config.model_copy(update={"calibration": calibration, "policy": policy.model_dump(mode="json")})
+        for path in (exact, finished):
+            amend_bundle(path, calibration=calibration, policy=policy.model_dump(mode="json"))
     judged = [clip for clip in clips if clip.judged]
     checks = [clip.samples for clip in judged[:: max(1, len(judged) // max(1, job.config.checks))]]
-    checks = checks[: job.config.checks]
-    written = export_bundle(model, tokenizer, job.automaton, finished, config, clips=scales, checks=checks)
-    proof = written.figures["verification"]
-    if not proof["passed"]:
-        job.say(f"warning: the proof that int8, streams and batches agree did not pass: {proof}")
+    error = draft.figures["verification"]["torch_onnx_error"]
+    proof = verify_bundle(finished, checks[: job.config.checks], fp32=exact if scales else None, error=error)
+    if not proof.passed:
+        job.say(f"warning: not everywhere do int8, streams and batches agree: {proof.figures()}")
+    amend_bundle(finished, figures={"verification": proof.figures()})
     return finished, judge.hear(Model(read_bundle(finished)), judged, job.say, "5/5 judging")
 
 
