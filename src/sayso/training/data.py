@@ -38,6 +38,7 @@ from sayso.training.recipe import DataConfig, Source
 LEAST_FRAMES, MOST_FRAMES = 30, 2000  # 0.3 s and 20 s of 10 ms frames
 _ROOM = 0.85  # the batches' tempo warp shortens clips by up to this: targets must still fit
 _STATISTICS_CLIPS = 500
+_WORTH_PROCESSES = 400  # starting processes takes as long as a few hundred clips
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _bank(
         data.cache,
         augment=settings if copy else None,
         seed=copy,
-        processes=data.processes,
+        processes=data.processes if len(cuts) >= _WORTH_PROCESSES else 1,
         progress=Meter(say, f"features of {name}"),
         root=_root(),
     )

@@ -20,15 +20,19 @@ class Meter:
 
     def __init__(self, say: Say, what: str) -> None:
         self.say, self.what = say, what
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._first: tuple[float, int] | None = None  # the pace counts from the first call: starting up is no pace
 
     def __call__(self, done: int, of: int) -> None:
         """``done`` of ``of``; the last one is not said, because what follows says so."""
         now = time.monotonic()
-        if now - self._said < _EVERY_S or done >= of:
+        if self._first is None:
+            self._first = (now, done)
+        began, before = self._first
+        if now - self._said < _EVERY_S or done >= of or done == before:
             return
         self._said = now
-        left = (now - self._began) * (of - done) / max(1, done)
+        left = (now - began) * (of - done) / (done - before)
         self.say(f"{self.what}: {done} of {of}, about {duration(left)} left")
 
 
