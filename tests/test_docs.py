@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_house import MAY_IMPORT
 
 from sayso.core.config import override, parse
 from sayso.core.result import Decision, Reason, Result
@@ -18,6 +17,7 @@ from sayso.nlu.domain import load_domain
 from sayso.nlu.importers import IMPORTERS
 from sayso.nlu.sample import sample
 from sayso.nlu.schema import RISKS, SLOT_TYPES
+from test_house import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "LOG.md"]

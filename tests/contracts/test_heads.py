@@ -10,6 +10,7 @@ import torch
 from sayso.core.errors import ConfigError
 from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.growth import deepen
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.models.joiners import JOINERS
 from sayso.models.predictors import PREDICTORS
@@ -87,3 +88,20 @@ def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "ck")
     with pytest.raises(ConfigError, match="models/base"):
         load_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_deepened_encoder_says_nearly_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = ConformerConfig(width=32, layers=2, heads=2, feedforward=48, channels=16)
+    model = ModelConfig(vocab=30, encoder=encoder).build().eval()
+    for layer in model.encoder.layers:  # a trained norm is no longer ones and zeros
+        torch.nn.init.uniform_(layer.norm.weight, 0.7, 1.3)
+        torch.nn.init.normal_(layer.norm.bias, std=0.1)
+    grown = deepen(model, 4)
+    x, lengths = torch.randn(2, 64, 80), torch.tensor([64, 40])
+    (before, _), (after, _) = model.encoder(x, lengths), grown.encoder(x, lengths)
+    assert len(grown.encoder.layers) == grown.config.encoder.layers == 4
+    assert float((after - before).detach().norm() / before.detach().norm()) < 0.1
+    assert torch.equal(grown.ctc.out.weight, model.ctc.out.weight)
+    with pytest.raises(ValueError, match="4 layers"):
+        deepen(grown, 3)

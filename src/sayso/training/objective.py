@@ -76,7 +76,7 @@ def _follow(ours: Tensor, teacher: Tensor) -> Tensor:
 
 
 def uniform_alignment(batch: Batch, size: int) -> Tensor:
-    """(B, size) a label for each encoder frame: the row's labels evenly over its active frames, blank around, -100 beyond.
+    """(B, size) a label per encoder frame: the row's labels evenly over its active frames, blank around, -100 beyond.
 
     Active is what lies between the first and the last frame that is clearly louder than the row's quiet.
     """
