@@ -11,7 +11,7 @@ import torch
 from sayso.build.config import BuildConfig
 from sayso.build.line import build
 from sayso.build.negatives import EVERYDAY
-from sayso.build.speech import NEGATIVE, SEEN, TRAIN, UNSEEN_VALUES, outside, write_script
+from sayso.build.speech import NEGATIVE, SEEN, TRAIN, TRAIN_NEGATIVE, UNSEEN_VALUES, outside, write_script
 from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError, ConfigError, SynthesisError
 from sayso.data.synthesis import ENGINES
@@ -180,7 +180,7 @@ def test_the_script_holds_out_and_leaves_out(base: Path, domain: Path, tmp_path:
     assert "tell me a joke" in strange
     assert "stop it" not in strange  # the grammar says it, whatever the file says
     config = tiny(tmp_path, least_sentences=40, seen=20, unseen_values=10, held_values=0.3)
-    script = write_script(described, automaton, tokenizer, 1.0, config, seed=0)
+    script = write_script(described, strange, ["so it goes"], 1.0, config, seed=0)
     values = {kind: {slot.value for u in script.spoken[kind] for slot in u.slots} for kind in (TRAIN, SEEN)}
     unseen = [{slot.value for slot in u.slots} for u in script.spoken[UNSEEN_VALUES]]
     assert len(set.union(*unseen)) == 3
@@ -188,3 +188,6 @@ def test_the_script_holds_out_and_leaves_out(base: Path, domain: Path, tmp_path:
     assert {u.intent for u in script.spoken[TRAIN]} == {"turn_on", "lock", "stop"}
     assert all(u.intent is None for u in script.spoken[NEGATIVE])
     assert {u.text for u in script.spoken[NEGATIVE]} <= set(strange)
+    trained = {u.text for u in script.spoken[TRAIN_NEGATIVE]}
+    assert "so it goes" in trained
+    assert trained.isdisjoint(u.text for u in script.spoken[NEGATIVE])

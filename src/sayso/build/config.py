@@ -15,11 +15,16 @@ from sayso.training.recipe import LossWeights, TrainingConfig
 
 class Replay(Config):
     """Real speech of a corpus that keeps the base from forgetting what people sound like: ``clips`` of its train
-    split."""
+    split.
+
+    ``negative`` also trains the intent head to call it out of domain. Off by default: where all commands are synthetic
+    and all real people are negatives, the head may learn to tell people from synthesisers.
+    """
 
     corpus: str
     clips: int = Field(gt=0)
     weight: float = Field(default=1.0, gt=0)
+    negative: bool = False
 
 
 class BuildConfig(Config):
@@ -28,9 +33,11 @@ class BuildConfig(Config):
 
     ``held_templates`` and ``held_values`` are shares of templates and slot values that training never hears;
     ``seen``, ``unseen_templates`` and ``unseen_values`` how many sentences of each kind the held-out voices speak.
-    ``noisy`` and ``rooms`` of the seen ones are heard again in noise (``snr_db``) and in rooms. ``negatives`` are
-    sentences outside the domain, ``real_negatives`` clips of real speech of validation parts. One half of all these
-    calibrates, the other is reported. ``quantise`` clips fix int8 scales, ``checks`` clips prove the bundle.
+    ``train_negatives`` sentences of the domain's and our everyday ones, and ``train_talk`` transcripts of the replayed
+    corpora, are spoken as what must be rejected. ``noisy`` and ``rooms`` of the seen ones are heard again in noise
+    (``snr_db``) and in rooms. ``negatives`` are sentences outside the domain, ``real_negatives`` clips of real speech
+    of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix int8 scales,
+    ``checks`` clips prove the bundle.
     """
 
     kind: Literal["build"] = "build"
@@ -43,6 +50,7 @@ class BuildConfig(Config):
     held_templates: float = Field(default=0.1, ge=0, lt=1)
     held_values: float = Field(default=0.1, ge=0, lt=1)
     train_negatives: int = Field(default=150, ge=0)
+    train_talk: int = Field(default=450, ge=0)
     seen: int = Field(default=90, gt=0)
     unseen_templates: int = Field(default=50, ge=0)
     unseen_values: int = Field(default=50, ge=0)

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from sayso.audio import decode
 from sayso.build import judge, speech
-from sayso.build.config import BuildConfig
+from sayso.build.config import BuildConfig, Replay
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import check_target, copy_bundle, read_bundle
 from sayso.core.errors import ConfigError, DataError, SynthesisError
 from sayso.core.manifest import IntentSpec, Manifest
 from sayso.data import manifest
 from sayso.data.augment import load_noises, load_rooms
-from sayso.data.corpora import corpora_root
+from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.splits import cut_valid
 from sayso.evaluation.report import Report, Section, write_report
 from sayso.export.bundle import ExportConfig, amend_bundle, export_bundle, quantise_bundle
 from sayso.export.verify import verify_bundle
@@ -119,7 +120,9 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
 
 def _speak(job: Job) -> dict[str, Path]:
     """Manifests of synthetic speech by kind; none where there is no voice and none is needed."""
-    script = speech.write_script(job.domain, job.automaton, job.tokenizer, job.minutes, job.config, job.seed)
+    strange = speech.outside(job.domain, job.automaton, job.tokenizer)
+    talk = _talk(job) if job.minutes > 0 else []
+    script = speech.write_script(job.domain, strange, talk, job.minutes, job.config, job.seed)
     job.say("1/5 speaking " + ", ".join(f"{len(found)} {kind}" for kind, found in script.spoken.items()))
     try:
         return speech.speak(script, job.work / "speech", job.domain, job.config, job.seed, job.say)
@@ -128,6 +131,17 @@ def _speak(job: Job) -> dict[str, Path]:
             raise
         job.say(f"neither quantised nor calibrated, because nothing can be spoken: {error}")
         return {}
+
+
+def _replayed(job: Job) -> list[Replay]:
+    """The corpora that are here."""
+    return [replay for replay in job.config.replay if job.root is not None and (job.root / replay.corpus).is_dir()]
+
+
+def _talk(job: Job) -> list[str]:
+    """Transcripts of training speakers, for synthetic voices to say what is outside the domain."""
+    parts = [cut_valid(read_corpus(replay.corpus, root=job.root))[0] for replay in _replayed(job)]
+    return speech.everyday_talk(parts, job.config.train_talk, job.seed, _inside(job))
 
 
 def _train(job: Job, manifests: dict[str, Path]) -> Path:
@@ -139,9 +153,10 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
         if kind in manifests
     ]
     sources.append(Source(manifest=str(manifests[speech.SEEN].resolve()), split="valid"))
-    for replay in c.replay:
-        if job.root is not None and (job.root / replay.corpus).is_dir():
-            sources.append(Source(corpus=replay.corpus, clips=replay.clips, weight=replay.weight, negative=True))
+    sources += [
+        Source(corpus=replay.corpus, clips=replay.clips, weight=replay.weight, negative=replay.negative)
+        for replay in _replayed(job)
+    ]
     recipe = Recipe(
         name=job.domain.name,
         init=str(job.base.resolve()),
@@ -248,8 +263,7 @@ def _facts(job: Job, manifests: dict[str, Path], checkpoint: Path) -> dict[str, 
     facts |= {"steps": state["step"], "seconds": round(state["seconds"])}
     facts |= {f"last_{key}": row[key] for row in rows for key in ("total", "valid_wer") if key in row}
     facts["synthetic_clips"] = len(manifest.read(manifests[speech.TRAIN]))
-    real = [replay.corpus for replay in job.config.replay if job.root and (job.root / replay.corpus).is_dir()]
-    return facts | {"real_speech": ", ".join(real) or "none"}
+    return facts | {"real_speech": ", ".join(replay.corpus for replay in _replayed(job)) or "none"}
 
 
 def _scales(job: Job, manifests: dict[str, Path]) -> list[Floats]:

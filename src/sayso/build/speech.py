@@ -7,11 +7,12 @@ is no negative and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lhotse import CutSet  # type: ignore[import-untyped]
 
 from sayso.build.config import BuildConfig
 from sayso.build.negatives import EVERYDAY
@@ -43,9 +44,12 @@ class Script:
 
 
 def write_script(
-    domain: Domain, automaton: Automaton, tokenizer: Tokenizer, minutes: float, config: BuildConfig, seed: int
+    domain: Domain, strange: Sequence[str], talk: Sequence[str], minutes: float, config: BuildConfig, seed: int
 ) -> Script:
-    """Draw all sentences; the amount to train on grows with ``minutes`` of training (0: what int8 scales need)."""
+    """Draw all sentences; the amount to train on grows with ``minutes`` of training (0: what int8 scales need).
+
+    ``strange`` is what must be rejected (see ``outside``), ``talk`` more of it to train on.
+    """
     split = split_domain(domain, seed, config.held_templates, config.held_values)
     train, held = PHRASES[:-_HELD_PHRASES], PHRASES[-_HELD_PHRASES:]
     wanted = min(config.most_sentences, max(config.least_sentences, round(config.sentences_per_minute * minutes)))
@@ -62,13 +66,12 @@ def write_script(
     )
     unseen = [u for u in values if any(slot.value in split.values.get(slot.name, ()) for slot in u.slots)]
     templates = sample(domain, config.unseen_templates, seed=seed + 3, only_templates=split.templates, phrases=train)
-    strange = outside(domain, automaton, tokenizer)
     order = np.random.default_rng((seed, 4)).permutation(len(strange))
     cut = min(config.negatives, len(strange) // 3)
     valid_part, train_part = order[:cut], order[cut:][: config.train_negatives if minutes > 0 else 0]
     spoken: dict[str, Sequence[Spoken]] = {
         TRAIN: drawn,
-        TRAIN_NEGATIVE: [Sentence(strange[int(i)]) for i in train_part],
+        TRAIN_NEGATIVE: [Sentence(text) for text in dict.fromkeys([*(strange[int(i)] for i in train_part), *talk])],
         SEEN: sample(domain, config.seen, seed=seed + 1, phrases=train, **known),  # type: ignore[arg-type]
         UNSEEN_TEMPLATES: templates if split.templates else [],
         UNSEEN_VALUES: unseen[: config.unseen_values],
@@ -82,6 +85,21 @@ def outside(domain: Domain, automaton: Automaton, tokenizer: Tokenizer) -> list[
     accept."""
     every = dict.fromkeys(normalise(text) for text in (*domain.out_of_domain, *EVERYDAY))
     return [text for text in every if text and not match(automaton, tokenizer, text)]
+
+
+def everyday_talk(parts: Sequence[CutSet], count: int, seed: int, inside: Callable[[str], bool]) -> list[str]:
+    """``count`` transcripts of 2 to 12 words that are not in the domain: what people say, for synthetic voices to
+    say."""
+    texts = dict.fromkeys(cut.supervisions[0].text or "" for part in parts for cut in part if cut.supervisions)
+    short = [text for text in texts if 2 <= len(text.split()) <= 12]
+    order = np.random.default_rng((seed, 8)).permutation(len(short))
+    found: list[str] = []
+    for number in order:
+        if len(found) == count:
+            break
+        if not inside(short[int(number)]):
+            found.append(short[int(number)])
+    return found
 
 
 def speak(script: Script, folder: Path, domain: Domain, config: BuildConfig, seed: int, say: Say) -> dict[str, Path]:
