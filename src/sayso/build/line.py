@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from sayso.build import judge, speech
 from sayso.build.config import BuildConfig, Replay
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import check_target, copy_bundle, read_bundle
-from sayso.core.errors import ConfigError, DataError, SynthesisError
+from sayso.core.errors import BundleError, ConfigError, DataError, SynthesisError
 from sayso.core.manifest import IntentSpec, Manifest
 from sayso.data import manifest
 from sayso.data.augment import load_noises, load_rooms
@@ -79,13 +80,24 @@ def build(
     keeps the weights so far. Raises ``DomainError``, ``ConfigError`` without a base checkpoint, ``SynthesisError`` when
     there is training to do and no voice to train with.
     """
-    check_target(Path(out))
+    _check_place(Path(out))
     job = _prepare(Path(domain), minutes, base, seed, config or BuildConfig(), say or to_stderr)
     manifests = _speak(job)
     checkpoint = _train(job, manifests) if minutes > 0 else job.base
     clips = judge.held_out(manifests, job.config, seed, job.root, _inside(job)) if manifests else []
     finished, heard = _export(job, manifests, checkpoint, clips)
     return _publish(job, finished, judge.sections(heard), checkpoint, Path(out))
+
+
+def _check_place(out: Path) -> None:
+    """Said now rather than after an hour: the bundle must be writable where it is wanted."""
+    check_target(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written ({error.strerror}); choose another place for the bundle") from None
+    if not os.access(out.parent, os.W_OK):
+        raise BundleError(f"{out}: {out.parent} is not writable; choose another place for the bundle")
 
 
 def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: BuildConfig, say: Say) -> Job:
@@ -218,7 +230,6 @@ def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path
     found = judge.figures([section for section in sections if section.pairs])
     written = amend_bundle(finished, figures={"held_out": found})
     report = out.with_name(out.name + ".html")
-    report.parent.mkdir(parents=True, exist_ok=True)
     content = Report(
         title=f"{job.domain.name}: what this bundle understands",
         sections=[section for section in sections if section.pairs],
@@ -230,6 +241,7 @@ def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path
     for name in ("All synthetic", *(["Commands and real speech"] if "Commands and real speech" in found else [])):
         if name in found:
             job.say(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in found[name].items()))
+    job.say(f"done; {job.work} holds speech and training state and may be deleted")
     return report
 
 
