@@ -36,7 +36,7 @@ def release_base(
 ) -> Calibration:
     """Write ``checkpoint`` to ``out`` in fp16 with ``calibration.json`` fitted on ``clips`` real ``valid`` recordings.
 
-    ``domain`` is any grammar: its margin on talk that is not in it gives the offset. Raises ``DataError`` without corpora.
+    ``domain`` is any grammar: its margin on talk that is not in it gives the offset. ``DataError`` without corpora.
     """
     model, tokenizer = load_checkpoint(checkpoint)
     heard = [(log_probs, tokens) for log_probs, tokens in _posteriors(model, tokenizer, clips)]
