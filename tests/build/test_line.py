@@ -53,6 +53,7 @@ TINY = {
     "checks": 1,
     "replay": (),
     "processes": 1,
+    "intent_weights": (0.0, 1.0),
 }
 SPEAKS = [name for name in ("flite", "espeak-ng") if ENGINES[name].missing() is None]
 needs_voices = pytest.mark.skipif(len(SPEAKS) < 2, reason="needs flite and espeak-ng")
@@ -137,6 +138,9 @@ def test_a_killed_build_goes_on_and_the_bundle_understands(base: Path, domain: P
     assert manifest.figures["verification"]["batched_agreement"] == 1.0
     assert manifest.figures["held_out"]["All synthetic"]["n"] > 0
     assert manifest.trained["steps"] == 3
+    tried = manifest.figures["right_by_intent_weight"]
+    assert list(tried) == ["0", "1"]
+    assert tried[f"{manifest.combine['intent_weight']:g}"] == max(tried.values())
     result, outcome = model.explain(next(iter(speech)))
     assert result.decision in ("accept", "clarify", "reject")
     assert outcome.intent in ("turn_on", "lock", "stop", None)

@@ -110,6 +110,21 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_ctrl_c_keeps_the_weights_so_far(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("step 6 ") and "interrupted" not in "".join(said):
+            said.append("interrupted")
+            raise KeyboardInterrupt
+
+    run = train(recipe, [], tmp_path / "run", say)
+    assert json.loads((run / "state" / "state.json").read_text())["step"] == 6
+    assert (run / "model" / "model.safetensors").is_file()
+    assert (run / "curves.png").is_file()
+
+
 def test_the_run_folder_is_complete(recipe: Path, straight: Path) -> None:
     assert (straight / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((straight / "recipe.json").read_text())["training"]["ema"] == load_recipe(recipe, []).training.ema

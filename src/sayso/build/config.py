@@ -37,7 +37,8 @@ class BuildConfig(Config):
     corpora, are spoken as what must be rejected. ``noisy`` and ``rooms`` of the seen ones are heard again in noise
     (``snr_db``) and in rooms. ``negatives`` are sentences outside the domain, ``real_negatives`` clips of real speech
     of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix int8 scales,
-    ``checks`` clips prove the bundle.
+    ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside the graph, and the
+    best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
     """
 
     kind: Literal["build"] = "build"
@@ -68,6 +69,7 @@ class BuildConfig(Config):
     )
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
+    intent_weights: tuple[float, ...] = (0.0, 0.5, 1.0)
     training: TrainingConfig = TrainingConfig(
         steps=1_000_000,
         batch_seconds=60.0,

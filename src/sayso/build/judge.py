@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sayso.audio import decode
 from sayso.build import speech
 from sayso.build.config import BuildConfig
+from sayso.core.bundle import read_bundle
 from sayso.core.errors import AudioError, DataError
 from sayso.core.result import Example, Result, Slot
 from sayso.data import manifest
@@ -26,6 +27,7 @@ from sayso.data.corpora import read_corpus
 from sayso.data.splits import cut_valid
 from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.report import Section
+from sayso.export.bundle import amend_bundle
 from sayso.nlu.calibration import Calibration, choose_thresholds, fit, fit_slot_temperature
 from sayso.nlu.policy import PolicyConfig
 from sayso.runtime.choose import Outcome
@@ -92,6 +94,28 @@ def hear(model: Model, clips: Sequence[Clip], say: Say, what: str) -> list[Heard
         heard.append(Heard(clip, result, outcome))
         meter(number + 1, len(clips))
     return heard
+
+
+def weigh(
+    bundle: Path, clips: Sequence[Clip], weights: Sequence[float], say: Say
+) -> tuple[list[Heard], dict[str, float]]:
+    """Set the intent head's weight in ``bundle`` to what understands most commands of ``clips`` exactly.
+
+    Returns what that weight made of all clips, and the share of commands that each weight got right.
+    """
+    best: tuple[float, float, list[Heard]] | None = None
+    shares: dict[str, float] = {}
+    for weight in weights:
+        amend_bundle(bundle, combine={"intent_weight": weight})
+        heard = hear(Model(read_bundle(bundle)), clips, say, f"4/5 calibrating, intent weight {weight:g}")
+        commands = [_right(item.clip.example, item.outcome) for item in heard if not item.clip.example.negative]
+        share = sum(commands) / max(1, len(commands))
+        shares[f"{weight:g}"] = round(share, 4)
+        if best is None or share > best[0]:
+            best = (share, weight, heard)
+    assert best is not None
+    amend_bundle(bundle, combine={"intent_weight": best[1]})
+    return best[2], shares
 
 
 def calibrate(

@@ -210,11 +210,14 @@ def _export(
         copy_bundle(read_bundle(exact), finished)
     if clips:
         half = [clip for clip in clips if not clip.judged]
-        heard = judge.hear(Model(read_bundle(finished)), half, job.say, "4/5 calibrating")
+        weights = job.config.intent_weights if model.intent is not None else (0.0,)
+        heard, shares = judge.weigh(finished, half, sorted(weights), job.say)
         calibration, policy = judge.calibrate(heard, start, job.config, job.say)
         job.say(f"calibrated on {len(heard)} clips: accept from {policy.accept:.2f}, reject below {policy.reject:.2f}")
+        combine = read_bundle(finished).manifest.combine
         for path in (exact, finished):
-            amend_bundle(path, calibration=calibration, policy=policy.model_dump(mode="json"))
+            amend_bundle(path, calibration=calibration, policy=policy.model_dump(mode="json"), combine=combine)
+        amend_bundle(finished, figures={"right_by_intent_weight": shares})
     judged = [clip for clip in clips if clip.judged]
     checks = [clip.samples for clip in judged[:: max(1, len(judged) // max(1, job.config.checks))]]
     error = draft.figures["verification"]["torch_onnx_error"]
@@ -255,6 +258,10 @@ def _about(written: Manifest, folder: Path) -> dict[str, str]:
         "intents": ", ".join(spec.name for spec in written.intents),
         "always asked back": ", ".join(spec.name for spec in written.intents if spec.risk == "confirm") or "none",
         "thresholds": ", ".join(f"{key} {value}" for key, value in written.policy.items() if key != "kind"),
+        "commands right by weight of the intent head (calibrating half)": ", ".join(
+            f"{weight}: {share:.3f}" for weight, share in written.figures.get("right_by_intent_weight", {}).items()
+        )
+        or "not measured",
         "calibrated on": str((written.calibrated_on or {}).get("data", "nothing: confidences are null")),
         "proof": ", ".join(f"{key} {value}" for key, value in proof.items()) or "none",
     }
