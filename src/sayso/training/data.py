@@ -131,7 +131,8 @@ def _part(source: Source) -> Part:
     train, valid = cut_valid(read_corpus(source.corpus))
     if source.split == "valid":
         return Part(source, source.corpus, empty, _some(valid, source))
-    return Part(source, source.corpus, _some(train, source), valid if source.clips is None else empty)
+    whole = source.clips is None and source.clean  # the same corpus twice in a recipe must not validate twice
+    return Part(source, source.corpus, _some(train, source), valid if whole else empty)
 
 
 def _some(cuts: CutSet, source: Source) -> CutSet:
