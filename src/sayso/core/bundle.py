@@ -88,7 +88,7 @@ def write_bundle(manifest: Manifest, files: Mapping[str, bytes], out: Path | str
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     contents = {MANIFEST: text.encode(), **files}
     zipped = out.suffix == ".zip"
-    _may_replace(out, zipped)
+    check_target(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if zipped:
@@ -245,8 +245,9 @@ def _complete(manifest: Manifest, path: Path) -> None:
             )
 
 
-def _may_replace(out: Path, zipped: bool) -> None:
-    """Refuse to replace anything that is not a bundle."""
+def check_target(out: Path) -> None:
+    """``BundleError`` where something that is not a bundle stands at ``out``; for whoever works long before writing."""
+    zipped = out.suffix == ".zip"
     if zipped and out.is_dir():
         raise BundleError(f"{out}: is a folder; a zipped bundle needs a file name that is free, or a bundle to replace")
     if not zipped and out.exists() and not out.is_dir():

@@ -81,7 +81,7 @@ class FeatureBank:
 
     def __init__(
         self, path: Path, frames: Half, starts: NDArray[np.int64], clips: list[ClipMeta], about: dict[str, Any]
-    ):
+    ) -> None:
         """Use ``open`` or ``build``; ``starts`` (n+1,) are the rows of ``frames`` at which clips begin."""
         self.path, self._frames, self._starts, self._clips = path, frames, starts, clips
         self.fingerprint: str = about["fingerprint"]

@@ -7,9 +7,9 @@ Recipes hold data, never code; ``key=value`` overrides change one value at a tim
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sayso.core.config import Config, override, parse, read_toml
 from sayso.data.augment import AugmentConfig
@@ -20,17 +20,30 @@ class Source(Config):
     """Speech to train on: a corpus folder under the corpora (``corpus``) or a manifest of cuts (``manifest``).
 
     ``copies`` augmented versions are made once beside the clean one; ``weight`` is the share of batches it gets
-    relative to its size; ``negative``: other people's talk, the intent head learns to call it out of domain.
+    relative to its size; ``negative``: other people's talk, the intent head learns to call it out of domain. ``clips``
+    takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
+    corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
+    for validation.
     """
 
     corpus: str | None = None
     manifest: str | None = None
-    split: str = "train"
+    split: Literal["train", "valid"] = "train"
+    clips: int | None = Field(default=None, gt=0)
+    longest_s: float | None = Field(default=None, gt=0)
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)
     weight: float = Field(default=1.0, gt=0)
     negative: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.corpus is None) == (self.manifest is None):
+            raise ValueError("a source names either a 'corpus' or a 'manifest'")
+        if not self.clean and not self.copies:
+            raise ValueError("a source without clean clips and without copies gives nothing; set one of the two")
+        return self
 
 
 class DataConfig(Config):
@@ -103,7 +116,7 @@ class TrainingConfig(Config):
 
 
 class Recipe(Config):
-    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only add heads."""
+    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only name heads, encoder layers, dropout."""
 
     name: str = "run"
     init: str | None = None

@@ -1,0 +1,1 @@
+"""From a domain file to a bundle: the whole line, readable as one page."""

@@ -1,0 +1,235 @@
+"""Held-out speech heard by a bundle: evidence that calibrates it, and results that the report is made of.
+
+Held-out voices say known sentences, unknown wording and unknown slot values; the known ones again in noise and in
+rooms; and what is outside the domain comes from the same voices and from real people. Every second sentence of each
+kind calibrates, the others are judged, so that no figure is read off the clips that chose the thresholds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.audio import decode
+from sayso.build import speech
+from sayso.build.config import BuildConfig
+from sayso.core.bundle import read_bundle
+from sayso.core.errors import AudioError, DataError
+from sayso.core.result import Example, Result, Slot
+from sayso.data import manifest
+from sayso.data.augment import add_noise, coloured, convolve, load_noises, load_rooms, room_bank
+from sayso.data.corpora import read_corpus
+from sayso.data.splits import cut_valid
+from sayso.evaluation.evaluate import evaluate
+from sayso.evaluation.report import Section
+from sayso.export.bundle import amend_bundle
+from sayso.nlu.calibration import Calibration, choose_thresholds, fit, fit_slot_temperature
+from sayso.nlu.policy import PolicyConfig
+from sayso.runtime.choose import Outcome
+from sayso.runtime.model import Model
+from sayso.training.progress import Meter, Say
+
+Floats = NDArray[np.float32]
+NOISE, ROOMS, REAL = "noise", "rooms", "real"
+_LONGEST_S = 8.0  # real speech outside the domain: commands are short, and long clips are rejected for their length
+TITLES = {
+    speech.SEEN: ("Held-out voices", "Voices that training never hears, saying sentences of known wording."),
+    speech.UNSEEN_TEMPLATES: ("Held-out templates", "Wording that training never hears."),
+    speech.UNSEEN_VALUES: ("Held-out slot values", "Every slot value that can be is one that training never hears."),
+    NOISE: ("In noise", "Held-out voices with recorded or coloured noise."),
+    ROOMS: ("In rooms", "Held-out voices in simulated or measured rooms."),
+    speech.NEGATIVE: ("Outside the domain, synthetic", "Must be rejected."),
+    REAL: ("Outside the domain, real people", "Real speech of validation speakers; must be rejected."),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Samples (n,) at 16 kHz and what they mean; ``judged`` is reported, the rest calibrates."""
+
+    kind: str
+    example: Example
+    samples: Floats
+    judged: bool
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A clip, and what a bundle made of it."""
+
+    clip: Clip
+    result: Result
+    outcome: Outcome
+
+
+def held_out(
+    manifests: Mapping[str, Path],
+    config: BuildConfig,
+    seed: int,
+    root: Path | None,
+    inside: Callable[[str], bool],
+) -> list[Clip]:
+    """All held-out clips. ``inside`` says whether the domain's grammar accepts a text: then it is no negative."""
+    clips: list[Clip] = []
+    for kind in (speech.SEEN, speech.UNSEEN_TEMPLATES, speech.UNSEEN_VALUES, speech.NEGATIVE):
+        if kind in manifests:
+            for number, cut in enumerate(manifest.read(manifests[kind])):
+                example = manifest.to_example(cut)
+                clips.append(Clip(kind, example, decode.read(example.audio), number % 2 == 1))
+    seen = [clip for clip in clips if clip.kind == speech.SEEN]
+    clips += _noisy(seen[: config.noisy], config, seed, root) + _in_rooms(seen[-config.rooms :], config, seed, root)
+    return clips + _real(config, inside, root)
+
+
+def hear(model: Model, clips: Sequence[Clip], say: Say, what: str) -> list[Heard]:
+    """Let ``model`` understand every clip."""
+    meter, heard = Meter(say, what), []
+    for number, clip in enumerate(clips):
+        result, outcome = model.explain(clip.samples, 16000)
+        heard.append(Heard(clip, result, outcome))
+        meter(number + 1, len(clips))
+    return heard
+
+
+def weigh(
+    bundle: Path, clips: Sequence[Clip], weights: Sequence[float], say: Say
+) -> tuple[list[Heard], dict[str, float]]:
+    """Set the intent head's weight in ``bundle`` to what understands most commands of ``clips`` exactly.
+
+    Returns what that weight made of all clips, and the share of commands that each weight got right.
+    """
+    best: tuple[float, float, list[Heard]] | None = None
+    shares: dict[str, float] = {}
+    for weight in weights:
+        amend_bundle(bundle, combine={"intent_weight": weight})
+        heard = hear(Model(read_bundle(bundle)), clips, say, f"4/5 calibrating, intent weight {weight:g}")
+        commands = [_right(item.clip.example, item.outcome) for item in heard if not item.clip.example.negative]
+        share = sum(commands) / max(1, len(commands))
+        shares[f"{weight:g}"] = round(share, 4)
+        if best is None or share > best[0]:
+            best = (share, weight, heard)
+    assert best is not None
+    amend_bundle(bundle, combine={"intent_weight": best[1]})
+    return best[2], shares
+
+
+def calibrate(
+    heard: Sequence[Heard], base: Calibration, config: BuildConfig, say: Say
+) -> tuple[Calibration, PolicyConfig]:
+    """Confidence and thresholds from the calibrating half; the base's own where nothing can be fitted.
+
+    Nothing can be fitted where all is right or all is wrong: then confidences stay null, which is said.
+    """
+    known = [item for item in heard if item.outcome.evidence is not None]
+    evidence = [item.outcome.evidence for item in known if item.outcome.evidence is not None]
+    correct = [_right(item.clip.example, item.outcome) for item in known]
+    kinds = Counter(TITLES[item.clip.kind][0].lower() for item in heard)
+    what = "synthetic speech and negatives: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    policy = PolicyConfig(margin=base.offset)
+    try:
+        fitted = fit(evidence, correct, calibrated_on=what, start=base)
+    except DataError as error:
+        say(f"not calibrated, confidences stay null: {error}")
+        return base, policy
+    slots = [(log_probs, _slot_right(item.clip.example, slot)) for item in known for log_probs, slot in _slots(item)]
+    if slots and 0 < sum(right for _, right in slots) < len(slots):
+        temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
+        fitted = fitted.model_copy(update={"slot_temperature": temperature})
+    confidence = [fitted.confidence(item) or 0.0 for item in evidence]
+    chosen = choose_thresholds(confidence, correct, config.costs)
+    accept = float(np.clip(chosen.accept, 0.02, 0.98))
+    reject = float(np.clip(chosen.reject, 0.0, accept))
+    return fitted, policy.model_copy(update={"accept": round(accept, 4), "reject": round(reject, 4)})
+
+
+def sections(heard: Sequence[Heard]) -> list[Section]:
+    """For the report: everything synthetic first, then each kind, then commands against real people's talk."""
+    pairs = {kind: [(item.clip.example, item.result) for item in heard if item.clip.kind == kind] for kind in TITLES}
+    commands = [pair for kind in TITLES if kind not in (speech.NEGATIVE, REAL) for pair in pairs[kind]]
+    note = "All synthetic conditions together: commands and sentences outside the domain."
+    result = [Section("All synthetic", [*commands, *pairs[speech.NEGATIVE]], note=note)]
+    result += [Section(title, pairs[kind], note=note) for kind, (title, note) in TITLES.items() if pairs[kind]]
+    if pairs[REAL]:
+        note = "Synthetic commands against real speech outside the domain: for rejection and calibration."
+        result.append(Section("Commands and real speech", [*commands, *pairs[REAL]], note=note))
+    return result
+
+
+def figures(found: Sequence[Section]) -> dict[str, dict[str, float | int]]:
+    """The values of each section without intervals, for the manifest."""
+    table: dict[str, dict[str, float | int]] = {}
+    for section in found:
+        row = evaluate(section.pairs)
+        values = {name: round(value["value"], 4) if isinstance(value, dict) else value for name, value in row.items()}
+        table[section.name] = {name: value for name, value in values.items() if value is not None}
+    return table
+
+
+def _noisy(clips: Sequence[Clip], config: BuildConfig, seed: int, root: Path | None) -> list[Clip]:
+    noises = load_noises(root)
+    result = []
+    for number, clip in enumerate(clips):
+        rng = np.random.default_rng((seed, 5, number))
+        recorded = noises and rng.random() < 0.7
+        noise = noises[int(rng.integers(len(noises)))] if recorded else coloured(len(clip.samples), rng)
+        samples = add_noise(clip.samples, noise, float(rng.uniform(*config.snr_db)), rng)
+        result.append(Clip(NOISE, clip.example, np.clip(samples, -1, 1), clip.judged))
+    return result
+
+
+def _in_rooms(clips: Sequence[Clip], config: BuildConfig, seed: int, root: Path | None) -> list[Clip]:
+    if not config.rooms:
+        return []
+    rooms = [*load_rooms(root), *room_bank(8, seed + 1)]
+    rng = np.random.default_rng((seed, 6))
+    return [
+        Clip(
+            ROOMS,
+            clip.example,
+            np.clip(convolve(clip.samples, rooms[int(rng.integers(len(rooms)))]), -1, 1),
+            clip.judged,
+        )
+        for clip in clips
+    ]
+
+
+def _real(config: BuildConfig, inside: Callable[[str], bool], root: Path | None) -> list[Clip]:
+    """Real speech of the validation parts, the corpora by turns."""
+    rows: list[list[Example]] = []
+    for replay in config.replay if root is not None and config.real_negatives else ():
+        try:
+            valid = cut_valid(read_corpus(replay.corpus, root=root))[1]
+        except DataError:
+            continue  # this corpus is not here
+        found = [manifest.to_example(cut) for cut in valid if cut.duration <= _LONGEST_S]
+        rows.append([example for example in found if not inside(example.text or "")])
+    clips: list[Clip] = []
+    for row in rows:
+        for example in row[:: max(1, len(row) * len(rows) // config.real_negatives)]:
+            try:
+                samples = decode.read(example.audio)
+            except AudioError:
+                continue
+            meant = example.model_copy(update={"negative": True, "intent": None, "slots": None})
+            clips.append(Clip(REAL, meant, samples, len(clips) % 2 == 1))
+    return clips[: config.real_negatives]
+
+
+def _right(example: Example, outcome: Outcome) -> bool:
+    wanted = Counter((slot.name, slot.value) for slot in example.slots or ())
+    found = Counter((slot.name, slot.value) for slot in outcome.slots)
+    return not example.negative and outcome.intent == example.intent and wanted == found
+
+
+def _slots(item: Heard) -> list[tuple[tuple[float, ...], Slot]]:
+    """Spoken slots come first in an outcome, each with its tokens' log-probabilities."""
+    return [*zip(item.outcome.slot_log_probs, item.outcome.slots, strict=False)]
+
+
+def _slot_right(example: Example, slot: Slot) -> bool:
+    return any(slot.name == wanted.name and slot.value == wanted.value for wanted in example.slots or ())

@@ -1,0 +1,317 @@
+"""The whole line on one page: a domain file in, a streaming bundle and an honest report out, no recordings needed.
+
+Check and compile the domain; sample sentences and speak them; adapt the base checkpoint with fresh understanding heads,
+real speech replayed beside the synthetic; calibrate on voices that training never hears; export, prove, report. All
+work happens in a folder under ``runs/build``, named by everything that shapes the result: a killed build goes on where
+it stopped, and the bundle appears at the very end, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.audio import decode
+from sayso.build import judge, speech
+from sayso.build.config import BuildConfig, Replay
+from sayso.core.automaton import Automaton
+from sayso.core.bundle import check_target, copy_bundle, read_bundle
+from sayso.core.errors import BundleError, ConfigError, DataError, SynthesisError
+from sayso.core.manifest import IntentSpec, Manifest
+from sayso.data import manifest
+from sayso.data.augment import load_noises, load_rooms
+from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.splits import cut_valid
+from sayso.evaluation.report import Report, Section, write_report
+from sayso.export.bundle import ExportConfig, amend_bundle, export_bundle, quantise_bundle
+from sayso.export.verify import verify_bundle
+from sayso.models.assembly import ModelConfig, load_checkpoint
+from sayso.nlu.automaton_io import match
+from sayso.nlu.calibration import Calibration
+from sayso.nlu.compile import compile_domain
+from sayso.nlu.domain import Domain, load_domain
+from sayso.runtime.model import Model
+from sayso.text.tokenizer import Tokenizer
+from sayso.training.labels import head_config
+from sayso.training.progress import Say, to_stderr
+from sayso.training.recipe import DataConfig, Recipe, Source
+from sayso.training.run import METRICS, run
+
+Floats = NDArray[np.float32]
+BASE, CALIBRATION = Path("models/base"), "calibration.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a build works on: settled before anything slow begins."""
+
+    domain: Domain
+    automaton: Automaton
+    tokenizer: Tokenizer
+    base: Path
+    minutes: float
+    seed: int
+    config: BuildConfig
+    work: Path
+    root: Path | None
+    say: Say
+
+
+def build(
+    domain: Path,
+    out: Path,
+    *,
+    minutes: float = 10,
+    base: Path | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+    config: BuildConfig | None = None,
+) -> Path:
+    """Build the bundle ``out`` for ``domain`` and return the path of its report, ``out`` + ``.html``.
+
+    ``minutes`` bound the training; 0 uses the base as it is, the grammar alone understands. Ctrl-C during training
+    keeps the weights so far. Raises ``DomainError``, ``ConfigError`` without a base checkpoint, ``SynthesisError`` when
+    there is training to do and no voice to train with.
+    """
+    _check_place(Path(out))
+    job = _prepare(Path(domain), minutes, base, seed, config or BuildConfig(), say or to_stderr)
+    manifests = _speak(job)
+    checkpoint = _train(job, manifests) if minutes > 0 else job.base
+    clips = judge.held_out(manifests, job.config, seed, job.root, _inside(job)) if manifests else []
+    finished, heard = _export(job, manifests, checkpoint, clips)
+    return _publish(job, finished, judge.sections(heard), checkpoint, Path(out))
+
+
+def _check_place(out: Path) -> None:
+    """Said now rather than after an hour: the bundle must be writable where it is wanted."""
+    check_target(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written ({error.strerror}); choose another place for the bundle") from None
+    if not os.access(out.parent, os.W_OK):
+        raise BundleError(f"{out}: {out.parent} is not writable; choose another place for the bundle")
+
+
+def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: BuildConfig, say: Say) -> Job:
+    domain = load_domain(path)
+    folder = base or next(
+        (place for place in (BASE, Path(__file__).parents[3] / BASE) if (place / "model.json").is_file()), None
+    )
+    if folder is None:
+        raise ConfigError(
+            f"no base checkpoint at {BASE}; run in a checkout that has one, give --base PATH, or train one with "
+            "the four recipes under recipes/base"
+        )
+    _, tokenizer = load_checkpoint(folder)
+    automaton = compile_domain(domain, tokenizer)
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    settings = config.model_dump(mode="json", exclude={"processes": True, "work": True, "training": {"threads"}})
+    key = [domain.fingerprint, weights, minutes, seed, settings]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
+    work = Path(config.work) / f"{domain.name}-{name}"
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        root: Path | None = corpora_root()
+    except DataError:
+        root = None
+        say("no corpora (SAYSO_CORPORA): training without real speech, rejection is judged on synthetic speech alone")
+    say(
+        f"domain {domain.name}: {len(domain.intents)} intents, {len(domain.slots)} slots, {len(domain.templates)} "
+        f"templates; working in {work}"
+    )
+    return Job(domain, automaton, tokenizer, folder, minutes, seed, config, work, root, say)
+
+
+def _speak(job: Job) -> dict[str, Path]:
+    """Manifests of synthetic speech by kind; none where there is no voice and none is needed."""
+    strange = speech.outside(job.domain, job.automaton, job.tokenizer)
+    talk = _talk(job) if job.minutes > 0 else []
+    script = speech.write_script(job.domain, strange, talk, job.minutes, job.config, job.seed)
+    job.say("1/5 speaking " + ", ".join(f"{len(found)} {kind}" for kind, found in script.spoken.items()))
+    try:
+        return speech.speak(script, job.work / "speech", job.domain, job.config, job.seed, job.say)
+    except SynthesisError as error:
+        if job.minutes > 0:
+            raise
+        job.say(f"neither quantised nor calibrated, because nothing can be spoken: {error}")
+        return {}
+
+
+def _replayed(job: Job) -> list[Replay]:
+    """The corpora that are here."""
+    return [replay for replay in job.config.replay if job.root is not None and (job.root / replay.corpus).is_dir()]
+
+
+def _talk(job: Job) -> list[str]:
+    """Transcripts of training speakers, for synthetic voices to say what is outside the domain."""
+    parts = [cut_valid(read_corpus(replay.corpus, root=job.root))[0] for replay in _replayed(job)]
+    return speech.everyday_talk(parts, job.config.train_talk, job.seed, _inside(job))
+
+
+def _train(job: Job, manifests: dict[str, Path]) -> Path:
+    """The checkpoint of the adapted model."""
+    c = job.config
+    sources = [
+        Source(manifest=str(manifests[kind].resolve()), copies=c.copies, augment=c.augment)
+        for kind in (speech.TRAIN, speech.TRAIN_NEGATIVE)
+        if kind in manifests
+    ]
+    sources.append(Source(manifest=str(manifests[speech.SEEN].resolve()), split="valid"))
+    sources += [
+        Source(corpus=replay.corpus, clips=replay.clips, weight=replay.weight, negative=replay.negative)
+        for replay in _replayed(job)
+    ]
+    recipe = Recipe(
+        name=job.domain.name,
+        init=str(job.base.resolve()),
+        model=ModelConfig(heads=head_config(list(job.domain.intents), list(job.domain.slots))),
+        data=DataConfig(train=tuple(sources), cache=str(Path(c.work) / "features"), processes=c.processes),
+        training=c.training.model_copy(update={"minutes": job.minutes, "seed": job.seed}),
+    )
+    job.say(f"2/5 training, at most {job.minutes:g} minutes; Ctrl-C stops here and keeps what was learnt")
+    return run(recipe, job.work / "run", job.say) / "model"
+
+
+def _export(
+    job: Job, manifests: dict[str, Path], checkpoint: Path, clips: list[judge.Clip]
+) -> tuple[Path, list[judge.Heard]]:
+    """The finished bundle in the work folder, and what it made of the judged half of ``clips``."""
+    model, tokenizer = load_checkpoint(checkpoint)
+    scales = _scales(job, manifests)
+    start = _base_calibration(job.base)
+    encoder = model.config.encoder
+    config = ExportConfig(
+        name=job.domain.name,
+        description=f"Understands the domain '{job.domain.name}': {', '.join(job.domain.intents)}.",
+        chunk_frames=encoder.chunk_frames,
+        left_frames=encoder.left_frames,
+        int8=False,
+        intents=tuple(
+            IntentSpec(name=name, risk=spec.risk, clarify=spec.clarify) for name, spec in job.domain.intents.items()
+        ),
+        calibration=start,
+        policy={"kind": "thresholds", "margin": start.offset},
+        trained=_facts(job, manifests, checkpoint),
+    )
+    exact, finished = job.work / "fp32.bundle", job.work / "finished.bundle"
+    job.say("3/5 exporting")
+    draft = export_bundle(model, tokenizer, job.automaton, exact, config, clips=scales[:4])
+    if scales:
+        quantise_bundle(exact, finished, scales)
+    else:
+        copy_bundle(read_bundle(exact), finished)
+    if clips:
+        half = [clip for clip in clips if not clip.judged]
+        weights = job.config.intent_weights if model.intent is not None else (0.0,)
+        heard, shares = judge.weigh(finished, half, sorted(weights), job.say)
+        calibration, policy = judge.calibrate(heard, start, job.config, job.say)
+        job.say(f"calibrated on {len(heard)} clips: accept from {policy.accept:.2f}, reject below {policy.reject:.2f}")
+        combine = read_bundle(finished).manifest.combine
+        for path in (exact, finished):
+            amend_bundle(path, calibration=calibration, policy=policy.model_dump(mode="json"), combine=combine)
+        amend_bundle(finished, figures={"right_by_intent_weight": shares})
+    judged = [clip for clip in clips if clip.judged]
+    checks = [clip.samples for clip in judged[:: max(1, len(judged) // max(1, job.config.checks))]]
+    error = draft.figures["verification"]["torch_onnx_error"]
+    proof = verify_bundle(finished, checks[: job.config.checks], fp32=exact if scales else None, error=error)
+    if not proof.passed:
+        job.say(f"warning: not everywhere do int8, streams and batches agree: {proof.figures()}")
+    amend_bundle(finished, figures={"verification": proof.figures()})
+    return finished, judge.hear(Model(read_bundle(finished)), judged, job.say, "5/5 judging")
+
+
+def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path, out: Path) -> Path:
+    """The report first, the bundle last: where the bundle is, all of it is."""
+    found = judge.figures([section for section in sections if section.pairs])
+    written = amend_bundle(finished, figures={"held_out": found})
+    report = out.with_name(out.name + ".html")
+    content = Report(
+        title=f"{job.domain.name}: what this bundle understands",
+        sections=[section for section in sections if section.pairs],
+        bundle=_about(written, finished),
+        training={key.replace("_", " "): str(value) for key, value in written.trained.items()},
+    )
+    write_report(report, content)
+    amend_bundle(finished, out=out)
+    for name in ("All synthetic", *(["Commands and real speech"] if "Commands and real speech" in found else [])):
+        if name in found:
+            job.say(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in found[name].items()))
+    job.say(f"done; {job.work} holds speech and training state and may be deleted")
+    return report
+
+
+def _about(written: Manifest, folder: Path) -> dict[str, str]:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    proof = written.figures.get("verification", {})
+    return {
+        "size": f"{size / 2**20:.1f} MB",
+        "arithmetic": written.precision,
+        "chunk": f"{written.chunk_ms} ms, {written.left_context_ms} ms of history",
+        "intents": ", ".join(spec.name for spec in written.intents),
+        "always asked back": ", ".join(spec.name for spec in written.intents if spec.risk == "confirm") or "none",
+        "thresholds": ", ".join(f"{key} {value}" for key, value in written.policy.items() if key != "kind"),
+        "commands right by weight of the intent head (calibrating half)": ", ".join(
+            f"{weight}: {share:.3f}" for weight, share in written.figures.get("right_by_intent_weight", {}).items()
+        )
+        or "not measured",
+        "calibrated on": str((written.calibrated_on or {}).get("data", "nothing: confidences are null")),
+        "proof": ", ".join(f"{key} {value}" for key, value in proof.items()) or "none",
+    }
+
+
+def _facts(job: Job, manifests: dict[str, Path], checkpoint: Path) -> dict[str, object]:
+    """What went into the bundle, for its manifest."""
+    facts: dict[str, object] = {
+        "base": hashlib.sha256((job.base / "model.safetensors").read_bytes()).hexdigest()[:16],
+        "minutes": job.minutes,
+        "seed": job.seed,
+        "domain": job.domain.fingerprint[:16],
+    }
+    if job.minutes <= 0:
+        return facts | {"method": "grammar graph on the base model; no training"}
+    rows = [json.loads(line) for line in (checkpoint.parent / METRICS).read_text().splitlines()]
+    state = json.loads((checkpoint.parent / "state" / "state.json").read_text())
+    facts |= {"steps": state["step"], "seconds": round(state["seconds"])}
+    facts |= {f"last_{key}": row[key] for row in rows for key in ("total", "valid_wer") if key in row}
+    facts["synthetic_clips"] = len(manifest.read(manifests[speech.TRAIN]))
+    return facts | {"real_speech": ", ".join(replay.corpus for replay in _replayed(job)) or "none"}
+
+
+def _scales(job: Job, manifests: dict[str, Path]) -> list[Floats]:
+    """Training clips that fix the int8 scales, every second one augmented: levels, noises and rooms set the range."""
+    if speech.TRAIN not in manifests:
+        return []
+    cuts = list(manifest.read(manifests[speech.TRAIN]))
+    chosen = cuts[:: max(1, len(cuts) // job.config.quantise)][: job.config.quantise]
+    augmenter = job.config.augment.build(load_noises(job.root), load_rooms(job.root))
+    clips = []
+    for number, cut in enumerate(chosen):
+        samples = decode.read(manifest.audio_path(cut))
+        clips.append(augmenter.apply(samples, np.random.default_rng((job.seed, 7, number))) if number % 2 else samples)
+    return clips
+
+
+def _base_calibration(base: Path) -> Calibration:
+    """The base's temperature and offset, fitted on real speech; none where the checkpoint brings none."""
+    file = base / CALIBRATION
+    if not file.is_file():
+        return Calibration()
+    try:
+        return Calibration.from_json(file.read_text())
+    except ValueError as error:
+        raise ConfigError(
+            f"{file}: not a calibration of this version ({error}); delete it or train the base again"
+        ) from None
+
+
+def _inside(job: Job) -> Callable[[str], bool]:
+    """Whether the domain's grammar accepts a text."""
+    return lambda text: bool(match(job.automaton, job.tokenizer, text))

@@ -1,0 +1,231 @@
+"""From the sources of a recipe to training items: cuts, feature banks made once, token ids and meanings.
+
+Every source is split into training and validation before anything else is done with it. What the loop cannot use (no
+transcript, letters the tokenizer does not know, more tokens than frames, too short, too long) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet  # type: ignore[import-untyped]
+from torch import Tensor
+
+from sayso.core.config import Config
+from sayso.core.errors import ConfigError, DataError, nearest
+from sayso.data import manifest
+from sayso.data.augment import AugmentConfig
+from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.features import ClipMeta, FeatureBank, cached
+from sayso.data.splits import cut_valid
+from sayso.models.heads import HeadConfig
+from sayso.models.subsampling import FACTOR
+from sayso.text.normalise import normalise
+from sayso.text.tokenizer import UNKNOWN, Tokenizer
+from sayso.training.batches import Floats, Item
+from sayso.training.labels import intent_label, token_tags
+from sayso.training.loop import Corpus
+from sayso.training.progress import Meter, Say
+from sayso.training.recipe import DataConfig, Source
+
+LEAST_FRAMES, MOST_FRAMES = 30, 2000  # 0.3 s and 20 s of 10 ms frames
+_ROOM = 0.85  # the batches' tempo warp shortens clips by up to this: targets must still fit
+_STATISTICS_CLIPS = 500
+_WORTH_PROCESSES = 400  # starting processes takes as long as a few hundred clips
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source with its cuts: ``train`` may be empty (a validation manifest), ``valid`` too."""
+
+    source: Source
+    name: str
+    train: CutSet
+    valid: CutSet
+
+
+def read_parts(data: DataConfig) -> list[Part]:
+    """The cuts of every source; ``DataError`` says what is missing and where it was looked for."""
+    if not any(source.split == "train" for source in data.train):
+        raise DataError("the recipe names no training data; add a [[data.train]] table with a 'corpus' or a 'manifest'")
+    return [_part(source) for source in data.train]
+
+
+def transcripts(parts: Iterable[Part]) -> Iterator[str]:
+    """The normalised training transcripts."""
+    for part in parts:
+        for cut in part.train:
+            text = cut.supervisions[0].text if cut.supervisions else None
+            if text:
+                yield normalise(text)
+
+
+def gather(
+    data: DataConfig,
+    tokenizer: Tokenizer,
+    heads: HeadConfig,
+    say: Say,
+    *,
+    seed: int = 0,
+    parts: Sequence[Part] | None = None,
+) -> Corpus:
+    """Training and validation items of ``data``; features are made where ``data.cache`` does not have them.
+
+    ``parts`` is what ``read_parts`` gave, where it was read already. Raises ``DataError`` where nothing is left to
+    train on, ``ConfigError`` for an intent of ``heads`` that no source speaks.
+    """
+    banks: list[FeatureBank] = []
+    train: list[Item] = []
+    weights: list[float] = []
+    valid: list[Item] = []
+    heard: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    for part in read_parts(data) if parts is None else parts:
+        source = part.source
+        for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
+            banks.append(_bank(part.train, data, f"{part.name}, copy {copy}" if copy else part.name, say, copy, source))
+            found = list(_items(banks, source, tokenizer, heads, left_out))
+            train += found
+            weights += [source.weight] * len(found)
+            heard.update(m.intent for m in map(banks[-1].meta, range(len(banks[-1]))) if m.intent is not None)
+        if len(part.valid):
+            banks.append(_bank(part.valid, data, f"{part.name}, valid", say))
+            valid += _items(banks, source, tokenizer, heads, left_out)
+    _check_intents(heads, heard, say)
+    if left_out:
+        say("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.most_common()))
+    if not train:
+        raise DataError("no clip is left to train on; check the sources, and 'sayso data show' what they hold")
+    hours = sum(item.frames for item in train) / 360_000
+    say(f"{len(train)} training clips ({hours:.2f} h), {len(valid)} for validation")
+
+    def features(item: Item) -> Floats:
+        return banks[item.bank].features(item.index).astype(np.float32)
+
+    order = np.random.default_rng((seed, 3)).permutation(len(valid))
+    return Corpus(train, weights, [valid[int(i)] for i in order], features)
+
+
+def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:
+    """Mean (F,) and inverse standard deviation (F,) of training features: a fresh encoder's ``mean`` and ``scale``."""
+    step = max(1, len(corpus.train) // _STATISTICS_CLIPS)
+    frames = np.concatenate([corpus.features(item) for item in corpus.train[::step]]).astype(np.float64)
+    scale = 1.0 / np.maximum(frames.std(0), 1e-2)
+    return torch.from_numpy(frames.mean(0).astype(np.float32)), torch.from_numpy(scale.astype(np.float32))
+
+
+def _part(source: Source) -> Part:
+    empty = CutSet.from_cuts([])
+    if source.manifest is not None:
+        cuts = _some(manifest.read(source.manifest), source)
+        name = Path(source.manifest).parent.name or source.manifest
+        return Part(source, name, empty, cuts) if source.split == "valid" else Part(source, name, cuts, empty)
+    assert source.corpus is not None
+    train, valid = cut_valid(read_corpus(source.corpus))
+    if source.split == "valid":
+        return Part(source, source.corpus, empty, _some(valid, source))
+    whole = source.clips is None and source.clean  # the same corpus twice in a recipe must not validate twice
+    return Part(source, source.corpus, _some(train, source), valid if whole else empty)
+
+
+def _some(cuts: CutSet, source: Source) -> CutSet:
+    """The cuts that are not too long for the source, at most its number of them, chosen by hash, in their order."""
+    count, limit = source.clips, source.longest_s
+    chosen = [cut for cut in cuts if limit is None or cut.duration <= limit]
+    if count is None or count >= len(chosen):
+        return cuts if limit is None else CutSet.from_cuts(chosen)
+    by_hash = sorted(range(len(chosen)), key=lambda i: hashlib.sha256(chosen[i].id.encode()).digest())
+    return CutSet.from_cuts([chosen[i] for i in sorted(by_hash[:count])])
+
+
+def _bank(
+    cuts: CutSet, data: DataConfig, name: str, say: Say, copy: int = 0, source: Source | None = None
+) -> FeatureBank:
+    settings = (source.augment if source is not None else None) or AugmentConfig()
+    return cached(
+        cuts,
+        data.cache,
+        augment=settings if copy else None,
+        seed=copy,
+        processes=data.processes if len(cuts) >= _WORTH_PROCESSES else 1,
+        progress=Meter(say, f"features of {name}"),
+        root=_root(),
+    )
+
+
+def _root() -> Path | None:
+    """The corpora, whose noises and rooms are mixed in; augmentation makes its own where there are none."""
+    try:
+        return corpora_root()
+    except DataError:
+        return None
+
+
+def _items(
+    banks: Sequence[FeatureBank], source: Source, tokenizer: Tokenizer, heads: HeadConfig, left_out: Counter[str]
+) -> Iterator[Item]:
+    """The usable clips of the last bank."""
+    bank = banks[-1]
+    for index in range(len(bank)):
+        meta, frames = bank.meta(index), bank.frames(index)
+        text = normalise(meta.text)
+        tokens = tuple(tokenizer.encode(text))
+        problem = _problem(tokens, frames)
+        if problem:
+            left_out[problem] += 1
+            continue
+        yield Item(len(banks) - 1, index, frames, tokens, *_meaning(meta, text, source, tokenizer, heads))
+
+
+def _problem(tokens: Sequence[int], frames: int) -> str | None:
+    if not tokens:
+        return "without a transcript"
+    if UNKNOWN in tokens:
+        return "with letters that the tokenizer does not know"
+    if not LEAST_FRAMES <= frames <= MOST_FRAMES:
+        return "shorter than 0.3 s or longer than 20 s"
+    if len(tokens) + sum(a == b for a, b in pairwise(tokens)) > int(frames * _ROOM) // FACTOR:
+        return "with more tokens than frames"
+    return None
+
+
+def _meaning(
+    meta: ClipMeta, text: str, source: Source, tokenizer: Tokenizer, heads: HeadConfig
+) -> tuple[int, tuple[int, ...]]:
+    negative = source.negative or meta.negative
+    intent = intent_label(meta.intent, negative, heads)
+    if meta.intent is None or not heads.tags:
+        return intent, ()
+    slots = [slot.model_copy(update={"text": normalise(slot.text)}) for slot in meta.slots]
+    known = [slot for slot in slots if f"B-{slot.name}" in heads.tags]
+    return intent, token_tags(text, known, tokenizer, heads)
+
+
+def _check_intents(heads: HeadConfig, heard: Counter[str], say: Say) -> None:
+    if not heads.intents:
+        return
+    for name in heads.intents:
+        if name not in heard:
+            raise ConfigError(f"intent '{name}' of the recipe: no training clip has it; {nearest(name, heard)}")
+    others = sorted(set(heard) - set(heads.intents))
+    if others:
+        say(f"intents that the recipe does not name, trained as speech without a meaning: {', '.join(others)}")
+
+
+def differing_keys(old: Config, new: Config, prefix: str = "") -> list[str]:
+    """Dotted keys at which two settings of one class differ."""
+    found: list[str] = []
+    for name in type(old).model_fields:
+        first, second = getattr(old, name), getattr(new, name)
+        if isinstance(first, Config) and type(first) is type(second):
+            found += differing_keys(first, second, f"{prefix}{name}.")
+        elif first != second:
+            found.append(f"{prefix}{name}")
+    return found

@@ -1,0 +1,163 @@
+"""One training run: a recipe in, a run folder out; the same call on an unfinished folder goes on where it stopped.
+
+The folder holds ``recipe.json`` (everything resolved), ``tokenizer.model``, ``metrics.jsonl``, ``curves.png``,
+``state/`` (to go on from) and ``model/`` (the averaged weights, a checkpoint). The settings of a run are fixed when it
+begins; only how long it lasts, and with how many threads, may change later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from sayso.core.config import parse
+from sayso.core.errors import ConfigError, DataError, require
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.growth import deepen
+from sayso.text.normalise import normalise
+from sayso.text.tokenizer import Tokenizer, train_tokenizer
+from sayso.training.data import Part, differing_keys, feature_statistics, gather, read_parts, transcripts
+from sayso.training.loop import Trainer
+from sayso.training.progress import Say, to_stderr
+from sayso.training.recipe import DataConfig, Recipe, load_recipe
+
+MAY_CHANGE = ("training.minutes", "training.steps", "training.threads", "data.processes", "data.cache")
+BESIDE_INIT = ("heads", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
+TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
+
+
+def train(recipe: Path, overrides: list[str], out: Path | None = None, say: Say | None = None) -> Path:
+    """Train what ``recipe`` with ``overrides`` says in ``out`` (default ``runs/NAME``); returns the run folder.
+
+    Ctrl-C keeps the weights so far. Raises ``ConfigError`` for a wrong recipe, or one that differs from what the
+    folder was begun with, ``DataError`` for missing data.
+    """
+    settings = load_recipe(recipe, overrides)
+    folder = Path("runs") / settings.name if out is None else out
+    return run(settings, folder, say or to_stderr)
+
+
+def run(settings: Recipe, folder: Path, say: Say) -> Path:
+    """``train`` with settings that were read already."""
+    torch.set_num_threads(settings.training.threads)
+    torch.manual_seed(settings.training.seed)
+    _begin(settings, folder)
+    parts = read_parts(settings.data)
+    model, tokenizer = _model(settings, folder, parts)
+    corpus = gather(settings.data, tokenizer, model.config.heads, say, seed=settings.training.seed, parts=parts)
+    if settings.init is None:
+        mean, scale = feature_statistics(corpus)
+        model.encoder.mean.copy_(mean)
+        model.encoder.scale.copy_(scale)
+    try:
+        Trainer(model, tokenizer, corpus, settings.training, folder, say).fit()
+    finally:
+        draw_curves(folder)
+    return folder
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """``metrics.jsonl`` of a run as ``curves.png``: losses above, validation WER and rate below; None without any."""
+    file = folder / METRICS
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    steps = {row["step"]: row for row in rows if "total" in row}  # a resumed run says some steps twice
+    judged = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row}
+    if not steps and not judged:
+        return None
+    figure = require("matplotlib.figure", extra="train", purpose="drawing curves").Figure(figsize=(8, 7))
+    above, below = figure.subplots(2, 1, sharex=True)
+    order = sorted(steps)
+    for name in [key for key in (steps[order[-1]] if order else {}) if key not in ("step", "seconds", "rate")]:
+        above.plot(order, [steps[step].get(name) for step in order], label=name)
+    above.set_ylabel("loss")
+    below.plot(sorted(judged), [judged[step] for step in sorted(judged)], "o-", label="WER on valid")
+    below.set_ylabel("word error rate")
+    below.set_xlabel("step")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        if axes.get_lines():
+            axes.legend()
+    figure.tight_layout()
+    fresh = folder / f".{CURVES}.tmp"
+    figure.savefig(fresh, dpi=110, format="png")
+    os.replace(fresh, folder / CURVES)
+    return folder / CURVES
+
+
+def _begin(settings: Recipe, folder: Path) -> None:
+    """Write what the run is, or compare with what it was begun as."""
+    file = folder / RECIPE
+    if file.exists():
+        try:
+            old = parse(Recipe, json.loads(file.read_text()), where=str(file))
+        except ValueError as error:
+            raise ConfigError(f"{file}: damaged ({error}); delete {folder} to start anew") from None
+        changed = [key for key in differing_keys(old, settings) if key not in MAY_CHANGE]
+        if changed:
+            raise ConfigError(
+                f"{folder} was begun with other settings: {', '.join(changed)} differ. Only {', '.join(MAY_CHANGE)} "
+                "may change; give another --out, or delete the folder to start anew"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{RECIPE}.tmp"
+    fresh.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
+    os.replace(fresh, file)
+
+
+def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechModel, Tokenizer]:
+    heads = settings.model.heads
+    if settings.init is not None:
+        others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
+        model, tokenizer = load_checkpoint(Path(settings.init), heads=heads if heads.intents or heads.tags else None)
+        if others:
+            raise ConfigError(
+                f"'init' fixes the model; model.{others[0]} cannot be set beside it. Only {', '.join(BESIDE_INIT)} may"
+            )
+        return _grown(model, settings), tokenizer
+    path = folder / TOKENIZER
+    if path.exists():
+        tokenizer = Tokenizer.load(path)
+    else:
+        texts = [*transcripts(parts), *_extra(settings.data)]
+        try:
+            tokenizer = train_tokenizer(texts, path, vocab=settings.model.vocab)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"no tokenizer of model.vocab = {settings.model.vocab} tokens can be trained on {len(texts)} sentences "
+                f"({error}); choose a smaller vocabulary or add data.tokenizer_text"
+            ) from None
+    return settings.model.build(), tokenizer
+
+
+def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
+    """The checkpoint's model with the encoder depth and dropout that the recipe itself names."""
+    encoder, named = settings.model.encoder, settings.model.encoder.model_fields_set
+    if "dropout" in named:
+        config = model.config.encoder.model_copy(update={"dropout": encoder.dropout})
+        again = model.config.model_copy(update={"encoder": config}).build()
+        again.load_state_dict(model.state_dict())
+        model = again
+    if "layers" not in named:
+        return model
+    try:
+        return deepen(model, encoder.layers)
+    except ValueError as error:
+        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}; name at least as many") from None
+
+
+def _extra(data: DataConfig) -> Iterator[str]:
+    """Further sentences for the tokenizer, spelled as the recogniser spells."""
+    for name in data.tokenizer_text:
+        try:
+            lines = Path(name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"data.tokenizer_text: {name} cannot be read ({error}); give plain text files") from None
+        for line in lines:
+            text = re.sub(r"[^a-z' ]", "", normalise(line)).strip()
+            if text:
+                yield text

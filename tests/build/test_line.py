@@ -1,0 +1,197 @@
+"""The whole line on a domain of three intents and an untrained base: its structure, not its accuracy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sayso.build.config import BuildConfig
+from sayso.build.line import build
+from sayso.build.negatives import EVERYDAY
+from sayso.build.speech import NEGATIVE, SEEN, TRAIN, TRAIN_NEGATIVE, UNSEEN_VALUES, outside, write_script
+from sayso.core.bundle import read_bundle
+from sayso.core.errors import BundleError, ConfigError, SynthesisError
+from sayso.data.synthesis import ENGINES
+from sayso.models.assembly import ModelConfig, save_checkpoint
+from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.joiners import AdditiveConfig
+from sayso.models.predictors import StatelessConfig
+from sayso.nlu.compile import compile_domain
+from sayso.nlu.domain import load_domain
+from sayso.runtime.model import Model
+from sayso.text.normalise import normalise
+from sayso.text.tokenizer import Tokenizer, train_tokenizer
+from sayso.training.recipe import TrainingConfig
+
+DOMAIN = """
+language: en
+intents:
+  turn_on: {data: [{sentences: ["turn on [the] {area} light", "{area} light on", "light up the {area}"]}]}
+  lock: {data: [{sentences: ["lock the {area} door", "close the {area} door", "{area} door lock"]}]}
+  stop: {data: [{sentences: ["stop it", "never mind"]}]}
+lists: {area: {values: [kitchen, hall, garage, bedroom, office, cellar, attic, garden, bathroom, balcony]}}
+sayso:
+  version: 1
+  intents: {lock: {risk: confirm, clarify: "Lock which door?"}}
+  out_of_domain: ["tell me a joke", "stop it", "open the window"]
+"""
+TINY = {
+    "sentences_per_minute": 1,
+    "least_sentences": 12,
+    "copies": 1,
+    "train_negatives": 4,
+    "seen": 6,
+    "unseen_templates": 2,
+    "unseen_values": 2,
+    "noisy": 2,
+    "rooms": 2,
+    "negatives": 4,
+    "quantise": 4,
+    "checks": 1,
+    "replay": (),
+    "processes": 1,
+    "intent_weights": (0.0, 1.0),
+}
+SPEAKS = [name for name in ("flite", "espeak-ng") if ENGINES[name].missing() is None]
+needs_voices = pytest.mark.skipif(len(SPEAKS) < 2, reason="needs flite and espeak-ng")
+
+
+def tiny(folder: Path, **changes: object) -> BuildConfig:
+    training = TrainingConfig(
+        steps=3, batch_seconds=8.0, warmup=1, chunks=(4,), left_frames=8, precision="fp32", threads=1,
+        validate_clips=2, ema=0.9,
+    )  # fmt: skip
+    fields = {**TINY, "engines": tuple(SPEAKS), "training": training, "work": str(folder / "work"), **changes}
+    return BuildConfig(**fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    texts = [normalise(text) for text in EVERYDAY]
+    tokenizer = train_tokenizer(texts * 2, folder / "t.model", vocab=40)
+    encoder = ConformerConfig(
+        channels=24, width=32, layers=2, heads=2, feedforward=48, kernel=5, chunk_frames=4, left_frames=8
+    )
+    torch.manual_seed(1)
+    model = ModelConfig(
+        vocab=40, encoder=encoder, predictor=StatelessConfig(width=16), joiner=AdditiveConfig(width=16)
+    ).build()
+    with torch.no_grad():
+        model.encoder.mean.fill_(9.0)
+        model.encoder.scale.fill_(0.3)
+    save_checkpoint(model, tokenizer, folder, half=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("domain") / "small.yaml"
+    path.write_text(DOMAIN)
+    return path
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(autouse=True)
+def no_corpora(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAYSO_CORPORA", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.slow
+@needs_voices
+def test_a_killed_build_goes_on_and_the_bundle_understands(base: Path, domain: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "small.bundle"
+
+    def die(text: str) -> None:
+        if text.startswith("3/5"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        build(domain, out, minutes=0.5, base=base, say=die, config=tiny(tmp_path))
+    assert not out.exists()
+    speech = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.flac")}
+    said: list[str] = []
+    report = build(domain, out, minutes=0.5, base=base, say=said.append, config=tiny(tmp_path))
+    assert any("resuming" in text and "step 3" in text for text in said)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*.flac")} == speech
+
+    page = report.read_text()
+    assert report == Path(f"{out}.html")
+    for title in ("All synthetic", "Held-out voices", "In noise", "In rooms", "Outside the domain, synthetic"):
+        assert title in page
+    model = Model(read_bundle(out))
+    manifest = model.manifest
+    assert manifest.precision == "int8"
+    assert [(spec.name, spec.risk) for spec in manifest.intents] == [
+        ("turn_on", "none"),
+        ("lock", "confirm"),
+        ("stop", "none"),
+    ]
+    assert manifest.tags == ("O", "B-area", "I-area")
+    assert manifest.figures["verification"]["streamed_agreement"] == 1.0
+    assert manifest.figures["verification"]["batched_agreement"] == 1.0
+    assert manifest.figures["held_out"]["All synthetic"]["n"] > 0
+    assert manifest.trained["steps"] == 3
+    tried = manifest.figures["right_by_intent_weight"]
+    assert list(tried) == ["0", "1"]
+    assert tried[f"{manifest.combine['intent_weight']:g}"] == max(tried.values())
+    result, outcome = model.explain(next(iter(speech)))
+    assert result.decision in ("accept", "clarify", "reject")
+    assert outcome.intent in ("turn_on", "lock", "stop", None)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["small.bundle", "small.bundle.html"]
+
+
+@pytest.mark.slow
+def test_without_a_voice_the_grammar_alone(
+    base: Path, domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said: list[str] = []
+    config = tiny(tmp_path, engines=("flite",))
+    report = build(domain, tmp_path / "g.bundle", minutes=0, base=base, say=said.append, config=config)
+    manifest = read_bundle(tmp_path / "g.bundle").manifest
+    assert manifest.precision == "fp32"
+    assert manifest.calibrated_on is None
+    assert "intent" not in manifest.graphs
+    assert any("nothing can be spoken" in text for text in said)
+    assert "Nothing was judged" in report.read_text()
+    with pytest.raises(SynthesisError, match="flite"):
+        build(domain, tmp_path / "t.bundle", minutes=1, base=base, say=said.append, config=config)
+    assert not (tmp_path / "t.bundle").exists()
+
+
+def test_what_is_wrong_is_said_before_the_work(base: Path, domain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a model checkpoint"):
+        build(domain, tmp_path / "o.bundle", base=tmp_path, config=tiny(tmp_path))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("dear")
+    with pytest.raises(BundleError, match="not a bundle"):
+        build(domain, tmp_path / "taken", base=base, config=tiny(tmp_path))
+    assert os.listdir(tmp_path / "taken") == ["letter.txt"]
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_script_holds_out_and_leaves_out(base: Path, domain: Path, tmp_path: Path) -> None:
+    described, tokenizer = load_domain(domain), Tokenizer.load(base / "tokenizer.model")
+    automaton = compile_domain(described, tokenizer)
+    strange = outside(described, automaton, tokenizer)
+    assert "tell me a joke" in strange
+    assert "stop it" not in strange  # the grammar says it, whatever the file says
+    config = tiny(tmp_path, least_sentences=40, seen=20, unseen_values=10, held_values=0.3)
+    script = write_script(described, strange, ["so it goes"], 1.0, config, seed=0)
+    values = {kind: {slot.value for u in script.spoken[kind] for slot in u.slots} for kind in (TRAIN, SEEN)}
+    unseen = [{slot.value for slot in u.slots} for u in script.spoken[UNSEEN_VALUES]]
+    assert len(set.union(*unseen)) == 3
+    assert all(values[TRAIN].isdisjoint(found) and values[SEEN].isdisjoint(found) for found in unseen)
+    assert {u.intent for u in script.spoken[TRAIN]} == {"turn_on", "lock", "stop"}
+    assert all(u.intent is None for u in script.spoken[NEGATIVE])
+    assert {u.text for u in script.spoken[NEGATIVE]} <= set(strange)
+    trained = {u.text for u in script.spoken[TRAIN_NEGATIVE]}
+    assert "so it goes" in trained
+    assert trained.isdisjoint(u.text for u in script.spoken[NEGATIVE])

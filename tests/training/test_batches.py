@@ -1,0 +1,113 @@
+"""Batches: every item once an epoch, the same for the same seed and step, clips of like length together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+
+from sayso.training.batches import Batch, Batcher, Item, augment, collate
+from sayso.training.objective import uniform_alignment
+from sayso.training.recipe import SpecAugmentConfig
+
+
+def items(count: int, seed: int = 0) -> list[Item]:
+    rng = np.random.default_rng(seed)
+    return [Item(0, i, int(rng.integers(30, 1200)), (1, 2)) for i in range(count)]
+
+
+def epoch(batcher: Batcher, count: int, start: int = 0) -> tuple[list[list[Item]], int]:
+    """Batches from ``start`` until ``count`` items are out."""
+    found: list[list[Item]] = []
+    while sum(map(len, found)) < count:
+        found.append(batcher.plan(start + len(found)))
+    return found, start + len(found)
+
+
+def test_every_item_once_an_epoch_at_weight_one() -> None:
+    given = items(101)
+    batcher = Batcher(given, [1.0] * len(given), 20.0, seed=3)
+    first, end = epoch(batcher, len(given))
+    second, _ = epoch(batcher, len(given), end)
+    for batches in (first, second):
+        assert Counter(item.index for batch in batches for item in batch) == Counter(range(101))
+    assert [[item.index for item in batch] for batch in first] != [[item.index for item in batch] for batch in second]
+
+
+def test_a_step_depends_on_nothing_but_seed_and_number() -> None:
+    given = items(60)
+    forward, backward = (Batcher(given, [1.0] * 60, 15.0, seed=1) for _ in range(2))
+    steps = range(40)
+    ahead = {step: forward.plan(step) for step in steps}
+    assert {step: backward.plan(step) for step in reversed(steps)} == ahead
+    other = Batcher(given, [1.0] * 60, 15.0, seed=2)
+    assert [other.plan(step) for step in steps] != list(ahead.values())
+
+
+def test_weights_are_shares_of_draws() -> None:
+    given = items(100)
+    weights = [2.5 if i < 50 else 0.5 for i in range(100)]
+    batcher = Batcher(given, weights, 30.0, seed=0)
+    drawn: Counter[int] = Counter()
+    end = 0
+    for number in range(40):
+        batches = batcher._epoch_batches(number)
+        end += len(batches)
+        drawn.update(batcher.items[i].index for batch in batches for i in batch)
+    heavy = sum(drawn[i] for i in range(50)) / 40 / 50
+    light = sum(drawn[i] for i in range(50, 100)) / 40 / 50
+    assert abs(heavy - 2.5) < 0.05
+    assert abs(light - 0.5) < 0.05
+
+
+def test_padded_batches_keep_to_the_budget_and_waste_little() -> None:
+    given = items(400)
+    batcher = Batcher(given, [1.0] * len(given), 60.0, seed=0)
+    batches, _ = epoch(batcher, len(given))
+    padded = [len(batch) * max(item.frames for item in batch) for batch in batches]
+    assert max(padded) <= 6000
+    assert sum(padded) < 1.2 * sum(item.frames for item in given)
+
+
+def test_a_clip_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    given = [*items(5), Item(0, 99, 3000, (1,))]
+    batches, _ = epoch(Batcher(given, [1.0] * 6, 20.0, seed=0), 6)
+    assert [item.index for batch in batches if len(batch) == 1 for item in batch].count(99) == 1
+
+
+def test_augmentation_follows_its_generator_and_can_be_switched_off() -> None:
+    features = np.random.default_rng(0).normal(8, 3, (120, 80)).astype(np.float32)
+    config = SpecAugmentConfig()
+    first, second, other = (augment(features, config, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+    assert abs(len(first) / 120 - 1) <= config.tempo + 0.01
+    off = SpecAugmentConfig(frequency_masks=0, time_share=0.0, tempo=0.0, vocal_tract=0.0, level=0.0)
+    assert np.allclose(augment(features, off, np.random.default_rng(1)), features, atol=1e-5)
+
+
+def test_collate_pads_and_marks_what_is_unknown() -> None:
+    rows = [np.ones((50, 80), np.float32), np.ones((70, 80), np.float32)]
+    batch = collate(rows, [Item(0, 0, 50, (3, 4), 1, (1, 2)), Item(0, 1, 70, (5,))])
+    assert batch.features.shape == (2, 96, 80)
+    assert float(batch.features[0, 50:].abs().sum()) == 0
+    assert batch.targets.tolist() == [[3, 4], [5, 0]]
+    assert batch.target_lengths.tolist() == [2, 1]
+    assert batch.intent.tolist() == [1, -1]
+    assert batch.tags.tolist() == [[1, 2], [-100, -100]]
+
+
+def test_uniform_alignment_spreads_labels_over_what_is_loud() -> None:
+    features = torch.full((2, 160, 80), 2.0)
+    features[0, 40:120] = 12.0  # frames 5 to 14 of 20
+    features[1, 0:80] = 12.0
+    features[1, 80:] = 0.0
+    lengths = torch.tensor([160, 80])
+    batch = Batch(features, lengths, torch.tensor([[7, 8], [9, 0]]), torch.tensor([2, 1]), torch.tensor([-1, -1]),
+                  torch.full((2, 2), -100))  # fmt: skip
+    features[1, 0:8] = 2.0
+    told = uniform_alignment(batch, 20)
+    assert told[0].tolist() == [0] * 5 + [7] * 5 + [8] * 5 + [0] * 5
+    assert told[1, 10:].tolist() == [-100] * 10
+    assert told[1, :10].tolist() == [0] + [9] * 9

@@ -1,0 +1,180 @@
+"""A run from its recipe: it learns, a killed one takes the identical next step, and mistakes are named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from safetensors.torch import load_file
+
+from sayso.core.errors import ConfigError, DataError
+from sayso.core.result import Slot
+from sayso.data.manifest import make_cut, meaning, write
+from sayso.training.recipe import load_recipe
+from sayso.training.run import train
+
+WORDS = {"red": 500.0, "green": 900.0, "blue": 1500.0, "lamp": 2300.0}
+RECIPE = """
+name = "small"
+[model]
+vocab = 18
+encoder = {kind = "conformer", channels = 16, width = 24, layers = 1, heads = 2, feedforward = 32, kernel = 3}
+predictor = {kind = "stateless", width = 12}
+joiner = {kind = "additive", width = 12}
+heads = {intents = ["paint", "show"], tags = ["O", "B-colour", "I-colour"], width = 12}
+[data]
+cache = "CACHE"
+processes = 1
+[[data.train]]
+manifest = "FOLDER/train.jsonl"
+[[data.train]]
+manifest = "FOLDER/valid.jsonl"
+split = "valid"
+[training]
+steps = 8
+batch_seconds = 12.0
+rate = 3e-3
+warmup = 2
+chunks = [4, 8]
+left_frames = 8
+checkpoint_every = 4
+validate_every = 6
+precision = "fp32"
+threads = 1
+"""
+
+
+def spoken(text: str, rng: np.random.Generator) -> np.ndarray:
+    """Every word a tone of its own, long enough for its letters."""
+    pieces = [rng.normal(0, 0.001, 1600)]
+    for word in text.split():
+        t = np.arange(10000) / 16000
+        pieces += [0.3 * np.sin(2 * np.pi * WORDS[word] * t) + rng.normal(0, 0.01, 10000), rng.normal(0, 0.001, 1600)]
+    return np.concatenate(pieces).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 24), ("valid", 4)):
+        cuts = []
+        for number in range(count):
+            colour = str(rng.choice(["red", "green", "blue"]))
+            text, intent = (f"{colour} lamp", "paint") if number % 2 else (f"lamp {colour}", "show")
+            path = folder / f"{name}{number}.wav"
+            sf.write(path, spoken(text, rng), 16000)
+            custom = meaning(intent, [Slot(name="colour", value=colour, text=colour)])
+            cuts.append(make_cut(f"{name}{number}", path, text, custom=custom))
+        write(cuts, folder / f"{name}.jsonl")
+    file = folder / "small.toml"
+    file.write_text(RECIPE.replace("CACHE", str(folder / "cache")).replace("FOLDER", str(folder)))
+    return file
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def straight(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(recipe, [], tmp_path_factory.mktemp("straight") / "run", lambda text: None)
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing of the run gets to clean up."""
+
+
+def kill_at(step: int) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if text.startswith(f"step {step} "):
+            raise Killed
+
+    return say
+
+
+def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(recipe, [], tmp_path / "run", kill_at(6))
+    assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 4
+    said: list[str] = []
+    train(recipe, [], tmp_path / "run", said.append)
+    assert any("resuming" in line and "step 4" in line for line in said)
+    first, second = weights(straight), weights(tmp_path / "run")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_ctrl_c_keeps_the_weights_so_far(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("step 6 ") and "interrupted" not in "".join(said):
+            said.append("interrupted")
+            raise KeyboardInterrupt
+
+    run = train(recipe, [], tmp_path / "run", say)
+    assert json.loads((run / "state" / "state.json").read_text())["step"] == 6
+    assert (run / "model" / "model.safetensors").is_file()
+    assert (run / "curves.png").is_file()
+
+
+def test_the_run_folder_is_complete(recipe: Path, straight: Path) -> None:
+    assert (straight / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((straight / "recipe.json").read_text())["training"]["ema"] == load_recipe(recipe, []).training.ema
+    assert {path.name for path in (straight / "model").iterdir()} == {
+        "model.json",
+        "model.safetensors",
+        "tokenizer.model",
+    }
+
+
+def test_the_loss_falls(recipe: Path, tmp_path: Path) -> None:
+    run = train(recipe, ["training.steps=100", "training.validate_every=1000"], tmp_path / "run", lambda text: None)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row for row in rows if "total" in row}
+    assert losses[100]["total"] < 0.8 * losses[50]["total"]
+    for name in ("ctc", "transducer", "intent", "slots"):
+        assert losses[100][name] < losses[50][name], name
+
+
+def test_a_run_cannot_be_continued_with_other_settings(recipe: Path, straight: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.rate differ"):
+        train(recipe, ["training.rate=0.1"], straight, lambda text: None)
+
+
+def test_how_long_may_change(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(recipe, [], tmp_path / "run", kill_at(6))
+    train(recipe, ["training.steps=9"], tmp_path / "run", lambda text: None)
+    assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 9
+
+
+def test_a_misspelt_key_names_the_nearest(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.warmpu.*did you mean 'warmup'"):
+        train(recipe, ["training.warmpu=3"], tmp_path / "run", lambda text: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_intent_is_named(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'pain'.*did you mean 'paint'"):
+        train(recipe, ['model.heads.intents=["pain", "show"]'], tmp_path / "run", lambda text: None)
+
+
+def test_missing_data_is_named(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAYSO_CORPORA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="SAYSO_CORPORA"):
+        train(recipe, ['data.train=[{"corpus": "librispeech-tc5"}]'], tmp_path / "run", lambda text: None)
+    with pytest.raises(ConfigError, match="either a 'corpus' or a 'manifest'"):
+        train(recipe, ['data.train=[{"weight": 2}]'], tmp_path / "run2", lambda text: None)
+
+
+def test_the_recipes_of_the_checkout_are_legal() -> None:
+    for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")):
+        assert load_recipe(path, []).name == path.stem
