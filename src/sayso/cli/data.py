@@ -75,7 +75,7 @@ def split(
 
 @app.command("synth")
 def synth(
-    domain: Annotated[Path, typer.Argument(help="A domain file, or a folder of them.")],
+    domain: Annotated[Path, typer.Argument(help="A domain file, a folder of them, or a .txt with a sentence a line.")],
     out: Annotated[Path, typer.Option(help="A folder for audio/*.flac and cuts.jsonl.gz; what is there is kept.")],
     n: Annotated[int, typer.Option("-n", help="How many sentences.", min=1)] = 100,
     role: Annotated[Role, typer.Option(help="Whose voices: no voice has two roles.")] = "train",
@@ -84,18 +84,23 @@ def synth(
     processes: Annotated[int, typer.Option(help="Synthesis in so many processes.", min=1)] = 2,
     seed: Annotated[int, typer.Option(help="Sentences, voices, speed and pitch follow from it.", min=0)] = 0,
 ) -> int:
-    """Speak random sentences of a domain with the installed engines."""
-    from sayso.data.synthesise import SynthConfig, synthesise
+    """Speak random sentences of a domain, or of a text file, with the installed engines."""
+    from sayso.data.synthesise import Spoken, SynthConfig, read_sentences, synthesise
     from sayso.nlu.domain import load_domain
     from sayso.nlu.sample import sample
 
-    described = load_domain(domain)
     if out.is_file():
         raise UsageError(f"{out}: is a file; name a folder")
     chosen = tuple(engines) if engines else None
     config = SynthConfig(engines=chosen, voices_each=voices_each, processes=processes, seed=seed)
-    spoken = sample(described, n, seed=seed)
-    path = synthesise(spoken, out, role=role, config=config, domain=described.name, progress=Progress("spoken"))
+    name, spoken = domain.stem, list[Spoken]()
+    if domain.suffix == ".txt":
+        spoken += read_sentences(domain, n, seed)
+    else:
+        described = load_domain(domain)
+        name = described.name
+        spoken += sample(described, n, seed=seed)
+    path = synthesise(spoken, out, role=role, config=config, domain=name, progress=Progress("spoken"))
     say(str(path))
     return 0
 

@@ -29,10 +29,11 @@ import soundfile as sf  # type: ignore[import-untyped]
 from pydantic import Field, field_validator
 
 from sayso.core.config import Config
-from sayso.core.errors import SaysoError, SynthesisError
+from sayso.core.errors import DataError, SaysoError, SynthesisError
 from sayso.core.result import Slot
 from sayso.data.synthesis import ENGINES, Role, Voice, voices
 from sayso.data.synthesis.engine import SAMPLE_RATE, finish
+from sayso.text.normalise import normalise
 
 Progress = Callable[[int, int], None]
 
@@ -65,6 +66,17 @@ class Sentence:
     text: str
     intent: str | None = None
     slots: tuple[Slot, ...] = ()
+
+
+def read_sentences(path: Path, n: int, seed: int) -> list[Sentence]:
+    """``n`` different lines of a text file, in the order that ``seed`` draws, spelled as the recogniser spells."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as sentences ({error}); give a text file with one a line") from None
+    texts = sorted({text for line in lines if (text := normalise(line))})
+    order = np.random.default_rng(seed).permutation(len(texts))[:n]
+    return [Sentence(texts[i]) for i in order]
 
 
 class SynthConfig(Config):

@@ -124,21 +124,23 @@ def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:
 def _part(source: Source) -> Part:
     empty = CutSet.from_cuts([])
     if source.manifest is not None:
-        cuts = _some(manifest.read(source.manifest), source.clips)
+        cuts = _some(manifest.read(source.manifest), source)
         name = Path(source.manifest).parent.name or source.manifest
         return Part(source, name, empty, cuts) if source.split == "valid" else Part(source, name, cuts, empty)
     assert source.corpus is not None
     train, valid = cut_valid(read_corpus(source.corpus))
     if source.split == "valid":
-        return Part(source, source.corpus, empty, _some(valid, source.clips))
-    return Part(source, source.corpus, _some(train, source.clips), valid if source.clips is None else empty)
+        return Part(source, source.corpus, empty, _some(valid, source))
+    whole = source.clips is None and source.clean  # the same corpus twice in a recipe must not validate twice
+    return Part(source, source.corpus, _some(train, source), valid if whole else empty)
 
 
-def _some(cuts: CutSet, count: int | None) -> CutSet:
-    """``count`` of the cuts, chosen by hash, in their order."""
-    chosen = list(cuts)
+def _some(cuts: CutSet, source: Source) -> CutSet:
+    """The cuts that are not too long for the source, at most its number of them, chosen by hash, in their order."""
+    count, limit = source.clips, source.longest_s
+    chosen = [cut for cut in cuts if limit is None or cut.duration <= limit]
     if count is None or count >= len(chosen):
-        return cuts
+        return cuts if limit is None else CutSet.from_cuts(chosen)
     by_hash = sorted(range(len(chosen)), key=lambda i: hashlib.sha256(chosen[i].id.encode()).digest())
     return CutSet.from_cuts([chosen[i] for i in sorted(by_hash[:count])])
 

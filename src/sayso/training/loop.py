@@ -76,6 +76,7 @@ class Trainer:
             [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.rate,
             betas=(0.9, 0.98),
+            fused=True,
         )
         self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)

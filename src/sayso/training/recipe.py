@@ -21,14 +21,16 @@ class Source(Config):
 
     ``copies`` augmented versions are made once beside the clean one; ``weight`` is the share of batches it gets
     relative to its size; ``negative``: other people's talk, the intent head learns to call it out of domain. ``clips``
-    takes that many of the split's clips, chosen by the hash of their ids. A corpus is cut into training and validation
-    here; a manifest is taken whole, for training or (``split = "valid"``) for validation.
+    takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
+    corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
+    for validation.
     """
 
     corpus: str | None = None
     manifest: str | None = None
     split: Literal["train", "valid"] = "train"
     clips: int | None = Field(default=None, gt=0)
+    longest_s: float | None = Field(default=None, gt=0)
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)
@@ -114,7 +116,7 @@ class TrainingConfig(Config):
 
 
 class Recipe(Config):
-    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only add heads."""
+    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only name heads, encoder layers, dropout."""
 
     name: str = "run"
     init: str | None = None

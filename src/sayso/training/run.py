@@ -18,6 +18,7 @@ import torch
 from sayso.core.config import parse
 from sayso.core.errors import ConfigError, DataError, require
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.growth import deepen
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 from sayso.training.data import Part, differing_keys, feature_statistics, gather, read_parts, transcripts
@@ -26,6 +27,7 @@ from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, load_recipe
 
 MAY_CHANGE = ("training.minutes", "training.steps", "training.threads", "data.processes", "data.cache")
+BESIDE_INIT = ("heads", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
 
@@ -110,11 +112,13 @@ def _begin(settings: Recipe, folder: Path) -> None:
 def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechModel, Tokenizer]:
     heads = settings.model.heads
     if settings.init is not None:
-        others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith("heads")]
+        others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
         model, tokenizer = load_checkpoint(Path(settings.init), heads=heads if heads.intents or heads.tags else None)
         if others:
-            raise ConfigError(f"'init' fixes the model; model.{others[0]} cannot be set beside it; leave one out")
-        return model, tokenizer
+            raise ConfigError(
+                f"'init' fixes the model; model.{others[0]} cannot be set beside it. Only {', '.join(BESIDE_INIT)} may"
+            )
+        return _grown(model, settings), tokenizer
     path = folder / TOKENIZER
     if path.exists():
         tokenizer = Tokenizer.load(path)
@@ -128,6 +132,22 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
                 f"({error}); choose a smaller vocabulary or add data.tokenizer_text"
             ) from None
     return settings.model.build(), tokenizer
+
+
+def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
+    """The checkpoint's model with the encoder depth and dropout that the recipe itself names."""
+    encoder, named = settings.model.encoder, settings.model.encoder.model_fields_set
+    if "dropout" in named:
+        config = model.config.encoder.model_copy(update={"dropout": encoder.dropout})
+        again = model.config.model_copy(update={"encoder": config}).build()
+        again.load_state_dict(model.state_dict())
+        model = again
+    if "layers" not in named:
+        return model
+    try:
+        return deepen(model, encoder.layers)
+    except ValueError as error:
+        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}; name at least as many") from None
 
 
 def _extra(data: DataConfig) -> Iterator[str]:

@@ -1,0 +1,91 @@
+"""The base checkpoint made ready to build from: fp16 weights, and what only real speech can teach a calibration.
+
+A build calibrates on synthetic speech; the base adds one token temperature (Guo et al. 2017) and one rejection
+offset, both fitted on ``valid`` speech of real people. The offset is the margin over the filler that ordinary talk
+rarely reaches in a grammar it has nothing to do with.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sayso.audio.decode import read
+from sayso.audio.features import fbank
+from sayso.core.errors import AudioError, DataError
+from sayso.data.corpora import CORPORA, corpora_root, read_corpus
+from sayso.data.manifest import audio_path
+from sayso.data.splits import cut_valid
+from sayso.decoding.graph import GraphSearch
+from sayso.losses.alignment import ctc_emission_frames
+from sayso.models.assembly import SpeechModel, load_checkpoint, save_checkpoint
+from sayso.nlu.calibration import Calibration, fit_offset, fit_temperature
+from sayso.nlu.compile import compile_domain
+from sayso.nlu.domain import load_domain
+from sayso.text.tokenizer import UNKNOWN, Tokenizer
+
+Floats = NDArray[np.float32]
+
+
+def release_base(
+    checkpoint: Path, out: Path, domain: Path, *, clips: int = 240, false_accept: float = 0.05
+) -> Calibration:
+    """Write ``checkpoint`` to ``out`` in fp16 with ``calibration.json`` fitted on ``clips`` real ``valid`` recordings.
+
+    ``domain`` is any grammar: its margin on talk that is not in it gives the offset. ``DataError`` without corpora.
+    """
+    model, tokenizer = load_checkpoint(checkpoint)
+    heard = [(log_probs, tokens) for log_probs, tokens in _posteriors(model, tokenizer, clips)]
+    rows = [_emissions(log_probs, tokens) for log_probs, tokens in heard if tokens]
+    labels = np.concatenate([np.asarray(tokens) for _, tokens in heard if tokens])
+    temperature = fit_temperature(np.concatenate(rows), labels)
+    search = GraphSearch(compile_domain(load_domain(domain), tokenizer))
+    margins = [
+        search.margin(search.step(search.start(), _tempered(log_probs, temperature)), False) for log_probs, _ in heard
+    ]
+    calibration = Calibration(temperature=temperature, offset=fit_offset(margins, false_accept=false_accept))
+    save_checkpoint(model, tokenizer, out, half=True)
+    fresh = out / ".calibration.json.tmp"
+    fresh.write_text(calibration.to_json())
+    os.replace(fresh, out / "calibration.json")
+    return calibration
+
+
+@torch.no_grad()
+def _posteriors(model: SpeechModel, tokenizer: Tokenizer, clips: int) -> list[tuple[Floats, list[int]]]:
+    """CTC log-probabilities (T, V) in the streaming context and token ids of about ``clips`` valid recordings."""
+    root = corpora_root()
+    found: list[tuple[Floats, list[int]]] = []
+    present = [name for name in CORPORA if (root / name / "train.jsonl").is_file()]
+    for name in present:
+        valid = list(cut_valid(read_corpus(name))[1])
+        for cut in valid[: clips // len(present)]:
+            tokens = tokenizer.encode(cut.supervisions[0].text or "")
+            try:
+                features = torch.from_numpy(fbank(read(audio_path(cut))))
+            except AudioError:
+                continue
+            if UNKNOWN not in tokens and len(features) >= 32:
+                encoded = model.encoder(features[None], torch.tensor([len(features)]))[0]
+                found.append((model.ctc(encoded)[0].numpy(), tokens))
+    if not found:
+        raise DataError(f"{root}: no training speech here to calibrate the base on; set SAYSO_CORPORA")
+    return found
+
+
+def _emissions(log_probs: Floats, tokens: list[int]) -> Floats:
+    """The rows (U, V) at which the best alignment first emits each token."""
+    frames, labels = torch.tensor([len(log_probs)]), torch.tensor([len(tokens)])
+    at = ctc_emission_frames(torch.from_numpy(log_probs)[None], torch.tensor([tokens]), frames, labels)
+    rows: Floats = log_probs[at[0].numpy()]
+    return rows
+
+
+def _tempered(log_probs: Floats, temperature: float) -> Floats:
+    scaled = torch.from_numpy(log_probs) / temperature
+    result: Floats = torch.log_softmax(scaled, -1).numpy()
+    return result
