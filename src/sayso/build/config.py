@@ -69,7 +69,7 @@ class BuildConfig(Config):
     )
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
-    intent_weights: tuple[float, ...] = (0.0, 0.5, 1.0)
+    intent_weights: tuple[float, ...] = (0.0, 1.0)
     training: TrainingConfig = TrainingConfig(
         steps=1_000_000,
         batch_seconds=60.0,
