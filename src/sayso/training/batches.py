@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sayso.models.subsampling import FACTOR
 from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
@@ -44,7 +43,6 @@ class Batch:
     target_lengths: Tensor
     intent: Tensor
     tags: Tensor
-    teacher: Tensor | None = None  # (B,T',E) a teacher's features at encoder frames; NaN where unknown
 
 
 class Batcher:
@@ -92,7 +90,7 @@ class Batcher:
         return self._batches
 
 
-def collate(features: Sequence[Floats], items: Sequence[Item], teacher: Sequence[Floats] = ()) -> Batch:
+def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
     """Pad to the longest row, rounded up: kernels are prepared once per shape, so few shapes are fast shapes."""
     longest, most = -(-max(len(f) for f in features) // 32) * 32, max(1, max(len(i.tokens) for i in items))
     batch = len(items)
@@ -104,11 +102,6 @@ def collate(features: Sequence[Floats], items: Sequence[Item], teacher: Sequence
         targets[row, : len(item.tokens)] = torch.tensor(item.tokens, dtype=torch.int64)
         if item.tags:
             tags[row, : len(item.tags)] = torch.tensor(item.tags, dtype=torch.int64)
-    taught: Tensor | None = None
-    if teacher:
-        taught = torch.full((batch, longest // FACTOR, teacher[0].shape[1]), torch.nan)
-        for row, frame in enumerate(teacher):
-            taught[row, : len(frame)] = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32))
     return Batch(
         x,
         torch.tensor([len(f) for f in features]),
@@ -116,7 +109,6 @@ def collate(features: Sequence[Floats], items: Sequence[Item], teacher: Sequence
         torch.tensor([len(i.tokens) for i in items]),
         torch.tensor([i.intent for i in items]),
         tags,
-        taught,
     )
 
 

@@ -40,7 +40,6 @@ class Corpus:
     weights: list[float]
     valid: list[Item]
     features: Callable[[Item], Floats]
-    teacher: Callable[[Item], Floats] | None = None  # a teacher's standardised features at encoder frames (T', E)
 
 
 @dataclass
@@ -68,8 +67,7 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        taught = corpus.teacher(corpus.train[0]).shape[1] if corpus.teacher and corpus.train else 0
-        self.whole = Objective(model, config.weights, taught)
+        self.whole = Objective(model, config.weights)
         decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
         optimiser = torch.optim.AdamW(
@@ -81,14 +79,6 @@ class Trainer:
         self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)
         self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds, config.seed)
-        short = [i for i, item in enumerate(corpus.train) if item.frames <= config.flat_seconds * 100]
-        self.short = (
-            Batcher(
-                [corpus.train[i] for i in short], [corpus.weights[i] for i in short], config.batch_seconds, config.seed
-            )
-            if config.flat_steps and short
-            else None
-        )
         self.progress = Progress()
 
     def fit(self) -> Path:
@@ -130,13 +120,10 @@ class Trainer:
             group["lr"] = self._rate()
         self.raw.train()
         for part in range(c.accumulate):
-            flat = self.short is not None and step < c.flat_steps
-            batcher = self.short if self.short is not None and step < 2 * c.flat_steps else self.batcher
-            items = batcher.plan(step * c.accumulate + part)
+            items = self.batcher.plan(step * c.accumulate + part)
             rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
             chunk = int(rng.choice(c.chunks))
-            teacher = [self.corpus.teacher(item) for item in items] if self.corpus.teacher else []
-            losses = self.model(collate(rows, items, teacher), (chunk, c.left_frames), flat)
+            losses = self.model(collate(rows, items), (chunk, c.left_frames))
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate

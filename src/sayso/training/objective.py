@@ -16,37 +16,22 @@ from sayso.training.recipe import LossWeights
 
 
 class Objective(nn.Module):
-    """The losses as a module's forward, which is what Fabric wraps for precision and devices.
+    """The losses as a module's forward, which is what Fabric wraps for precision and devices."""
 
-    ``teacher_width`` > 0 adds a projection from our frames to a teacher's, which exists in training only.
-    """
-
-    def __init__(self, model: SpeechModel, weights: LossWeights, teacher_width: int = 0) -> None:
+    def __init__(self, model: SpeechModel, weights: LossWeights) -> None:
         super().__init__()
         self.model, self.weights = model, weights
-        self.project = nn.Linear(model.encoder.width, teacher_width) if teacher_width else None
 
-    def forward(self, batch: Batch, context: tuple[int, int], flat: bool) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, context: tuple[int, int]) -> dict[str, Tensor]:
         """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
         chunk, left = context
-        return objective(self, batch, Context(chunk, left) if chunk else Context(), flat=flat)
+        return objective(self.model, batch, Context(chunk, left) if chunk else Context(), self.weights)
 
 
-def objective(step: Objective, batch: Batch, context: Context, *, flat: bool = False) -> dict[str, Tensor]:
-    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
-
-    ``flat``: a flat start; the CTC head is told a uniform alignment instead of summing over all.
-    """
-    model, weights = step.model, step.weights
+def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
+    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate."""
     encoded, frames = model.encoder(batch.features, batch.lengths, context)
     losses: dict[str, Tensor] = {}
-    if step.project is not None and batch.teacher is not None and weights.teacher > 0:
-        losses["teacher"] = _follow(step.project(encoded), batch.teacher)
-    if flat:
-        told = uniform_alignment(batch, encoded.shape[1]).flatten()
-        losses["flat"] = functional.nll_loss(model.ctc(encoded).flatten(0, 1), told, ignore_index=-100)
-        losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
-        return losses
     labels = batch.target_lengths.clamp(min=1)
     spoken = (batch.target_lengths > 0).float()
     log_probs = model.ctc(encoded)
@@ -63,36 +48,6 @@ def objective(step: Objective, batch: Batch, context: Context, *, flat: bool = F
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
     losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
     return losses
-
-
-def _follow(ours: Tensor, teacher: Tensor) -> Tensor:
-    """Smooth L1 distance to a teacher's standardised features (B,T',E) where they are known."""
-    known = torch.isfinite(teacher[:, :, 0])
-    size = min(ours.shape[1], teacher.shape[1])
-    known = known[:, :size]
-    if not bool(known.any()):
-        return ours.sum() * 0.0
-    return functional.smooth_l1_loss(ours[:, :size][known].float(), teacher[:, :size][known])
-
-
-def uniform_alignment(batch: Batch, size: int) -> Tensor:
-    """(B, size) a label per encoder frame: the row's labels evenly over its active frames, blank around, -100 beyond.
-
-    Active is what lies between the first and the last frame that is clearly louder than the row's quiet.
-    """
-    result = torch.full((len(batch.lengths), size), -100, dtype=torch.int64)
-    ratio = -(-batch.features.shape[1] // size)
-    for row, (length, count) in enumerate(zip(batch.lengths.tolist(), batch.target_lengths.tolist(), strict=True)):
-        energy = batch.features[row, :length].mean(1)
-        quiet, loud = torch.quantile(energy, torch.tensor([0.05, 0.9], device=energy.device))
-        active = torch.nonzero(energy > quiet + 0.3 * (loud - quiet))[:, 0]
-        first, last = int(active[0]) // ratio, int(active[-1]) // ratio
-        frames = -(-length // ratio)
-        result[row, :frames] = 0
-        where = torch.arange(first, last + 1) - first
-        if count:
-            result[row, first : last + 1] = batch.targets[row, where * count // len(where)].cpu()
-    return result.to(batch.features.device)
 
 
 def _transducer(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float) -> Tensor:

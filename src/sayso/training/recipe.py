@@ -77,15 +77,11 @@ class LossWeights(Config):
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     intent: float = 0.5
     slots: float = 0.3
-    flat: float = 1.0
-    teacher: float = 1.0
 
 
 class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
-    For the first ``flat_steps`` only clips up to ``flat_seconds`` are seen and the frames are told a uniform alignment
-    (the flat start of hidden Markov models): CTC from scratch otherwise idles on blanks for hours.
     ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
     visible).
     """
@@ -105,8 +101,6 @@ class TrainingConfig(Config):
     chunks: tuple[int, ...] = (4, 4, 8, 0)
     left_frames: int = 32
     freeze: tuple[str, ...] = ()
-    flat_steps: int = 0
-    flat_seconds: float = 4.0
     checkpoint_every: int = 500
     validate_every: int = 500
     validate_clips: int = 300
