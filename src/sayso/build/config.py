@@ -63,9 +63,9 @@ class BuildConfig(Config):
     quantise: int = Field(default=120, gt=0)
     checks: int = Field(default=16, ge=0)
     replay: tuple[Replay, ...] = (
-        Replay(corpus="commonvoice-v1", clips=900),
-        Replay(corpus="librispeech-tc5", clips=250),
-        Replay(corpus="speechocean762-adults", clips=250, weight=0.7),
+        Replay(corpus="commonvoice-v1", clips=500),
+        Replay(corpus="librispeech-tc5", clips=100),
+        Replay(corpus="speechocean762-adults", clips=150, weight=0.7),
     )
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
@@ -73,7 +73,7 @@ class BuildConfig(Config):
     training: TrainingConfig = TrainingConfig(
         steps=1_000_000,
         batch_seconds=60.0,
-        rate=4e-4,
+        rate=7e-4,
         warmup=50,
         chunks=(4, 4, 8),
         ema=0.99,
@@ -81,7 +81,7 @@ class BuildConfig(Config):
         validate_every=150,
         validate_clips=60,
         threads=os.cpu_count() or 1,
-        weights=LossWeights(transducer_share=0.3),
+        weights=LossWeights(transducer_share=0.2),
     )
     processes: int = Field(default=os.cpu_count() or 1, ge=1)
     work: str = "runs/build"
