@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import torch
 
-from sayso.training.batches import Batch, Batcher, Item, augment, collate
-from sayso.training.objective import uniform_alignment
+from sayso.training.batches import Batcher, Item, augment, collate
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -96,18 +94,3 @@ def test_collate_pads_and_marks_what_is_unknown() -> None:
     assert batch.target_lengths.tolist() == [2, 1]
     assert batch.intent.tolist() == [1, -1]
     assert batch.tags.tolist() == [[1, 2], [-100, -100]]
-
-
-def test_uniform_alignment_spreads_labels_over_what_is_loud() -> None:
-    features = torch.full((2, 160, 80), 2.0)
-    features[0, 40:120] = 12.0  # frames 5 to 14 of 20
-    features[1, 0:80] = 12.0
-    features[1, 80:] = 0.0
-    lengths = torch.tensor([160, 80])
-    batch = Batch(features, lengths, torch.tensor([[7, 8], [9, 0]]), torch.tensor([2, 1]), torch.tensor([-1, -1]),
-                  torch.full((2, 2), -100))  # fmt: skip
-    features[1, 0:8] = 2.0
-    told = uniform_alignment(batch, 20)
-    assert told[0].tolist() == [0] * 5 + [7] * 5 + [8] * 5 + [0] * 5
-    assert told[1, 10:].tolist() == [-100] * 10
-    assert told[1, :10].tolist() == [0] + [9] * 9
