@@ -153,10 +153,8 @@ class Trainer:
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
-        kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
-        self.raw.load_state_dict(self.average.shadow)
-        errors, words = greedy_errors(self.raw, self.tokenizer, items, self.corpus.features)
-        self.raw.load_state_dict(kept)
+        with self.average.applied(self.raw):
+            errors, words = greedy_errors(self.raw, self.tokenizer, items, self.corpus.features)
         wer = errors / max(1, words)
         self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
         self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips)")
@@ -169,10 +167,8 @@ class Trainer:
             "best": self.progress.best if math.isfinite(self.progress.best) else None,
         }
         save_state(self.folder / "state", self.progress.step, self.whole, self.average, self.optimiser, extra)
-        kept = {k: v.clone() for k, v in self.raw.state_dict().items()}
-        self.raw.load_state_dict(self.average.shadow)
-        save_checkpoint(self.raw, self.tokenizer, self.folder / "model")
-        self.raw.load_state_dict(kept)
+        with self.average.applied(self.raw):
+            save_checkpoint(self.raw, self.tokenizer, self.folder / "model")
 
     def _resume(self) -> None:
         state = self.folder / "state"
