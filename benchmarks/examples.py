@@ -29,7 +29,7 @@ from sayso.core.automaton import Automaton
 from sayso.data.augment import coloured
 from sayso.data.synthesis import ENGINES, Voice, voices
 from sayso.data.synthesis.engine import finish
-from sayso.evaluation.files import write_text
+from sayso.core.files import write_text
 from sayso.nlu.automaton_io import match
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import load_domain

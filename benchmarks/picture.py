@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sayso.audio import decode
 from sayso.core.result import Result
-from sayso.evaluation.files import write_text
+from sayso.core.files import write_text
 from sayso.runtime.load import load
 
 WIDTH, LEFT, RIGHT = 860, 92, 24

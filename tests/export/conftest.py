@@ -83,7 +83,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
         joiner=AdditiveConfig(width=16),
         heads=HeadConfig(intents=("lock", "turn_on"), tags=("O", "B-area", "I-area"), width=16),
     )
-    torch.manual_seed(3)
+    torch.manual_seed(0)  # all six clips sound different to this one
     model = config.build()
     with torch.no_grad():  # features are around 10 and must not drown an untrained network
         model.encoder.mean.fill_(9.0)

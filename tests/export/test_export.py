@@ -193,7 +193,7 @@ class TestVerification:
         files["joiner.onnx"] = joiner.SerializeToString()
         write_bundle(bundle.manifest.model_copy(update={"automaton": ()}), files, rough)
         texts = [Model(read_bundle(exact)).understand(clip).text for clip in parts.clips]
-        assert len(set(texts)) > len(texts) // 2 and all(texts)  # the clips do not all sound alike to it
+        assert len(set(texts)) == len(texts) and all(texts)  # no two clips sound alike to it
         same = verify_bundle(exact, parts.clips, fp32=exact)
         assert (same.int8_agreement, same.streamed_agreement, same.batched_agreement) == (1.0, 1.0, 1.0) and same.passed
         wrong = verify_bundle(rough, parts.clips, fp32=exact)

@@ -7,7 +7,6 @@ rarely reaches in a grammar it has nothing to do with.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from sayso.audio.decode import read
 from sayso.audio.features import fbank
 from sayso.core.errors import AudioError, DataError
+from sayso.core.files import whole
 from sayso.data.corpora import CORPORA, corpora_root, read_corpus
 from sayso.data.manifest import audio_path
 from sayso.data.splits import cut_valid
@@ -44,14 +44,12 @@ def release_base(
     labels = np.concatenate([np.asarray(tokens) for _, tokens in heard if tokens])
     temperature = fit_temperature(np.concatenate(rows), labels)
     search = GraphSearch(compile_domain(load_domain(domain), tokenizer))
-    margins = [
-        search.margin(search.step(search.start(), _tempered(log_probs, temperature)), False) for log_probs, _ in heard
-    ]
-    calibration = Calibration(temperature=temperature, offset=fit_offset(margins, false_accept=false_accept))
+    start = Calibration(temperature=temperature)
+    margins = [search.margin(search.step(search.start(), start.tempered(log_probs)), False) for log_probs, _ in heard]
+    calibration = start.model_copy(update={"offset": fit_offset(margins, false_accept=false_accept)})
     save_checkpoint(model, tokenizer, out, half=True)
-    fresh = out / ".calibration.json.tmp"
-    fresh.write_text(calibration.to_json())
-    os.replace(fresh, out / "calibration.json")
+    with whole(out / "calibration.json") as fresh:
+        fresh.write_text(calibration.to_json())
     return calibration
 
 
@@ -83,9 +81,3 @@ def _emissions(log_probs: Floats, tokens: list[int]) -> Floats:
     at = ctc_emission_frames(torch.from_numpy(log_probs)[None], torch.tensor([tokens]), frames, labels)
     rows: Floats = log_probs[at[0].numpy()]
     return rows
-
-
-def _tempered(log_probs: Floats, temperature: float) -> Floats:
-    scaled = torch.from_numpy(log_probs) / temperature
-    result: Floats = torch.log_softmax(scaled, -1).numpy()
-    return result

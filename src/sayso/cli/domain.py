@@ -69,7 +69,7 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
     """Turn another system's file into a domain file."""
-    from sayso.evaluation.files import write_text
+    from sayso.core.files import write_text
     from sayso.nlu.domain import load_domain
     from sayso.nlu.importers import IMPORTERS, import_domain
 

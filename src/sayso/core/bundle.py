@@ -10,9 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -20,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 
 from sayso.core.config import parse
 from sayso.core.errors import BundleError, ConfigError
+from sayso.core.files import whole
 from sayso.core.manifest import FORMAT, Manifest
 
 MANIFEST = "bundle.json"
@@ -259,31 +257,14 @@ def check_target(out: Path) -> None:
 
 
 def _write_zip(contents: Mapping[str, bytes], out: Path) -> None:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in contents.items():  # a fixed date: equal content gives equal bytes
-                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(out) as fresh, zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in contents.items():  # a fixed date: equal content gives equal bytes
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content)
 
 
 def _write_folder(contents: Mapping[str, bytes], out: Path) -> None:
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    fresh, old = work / "new", work / "old"
-    try:
+    with whole(out) as fresh:
         for name, content in contents.items():
             target = fresh / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        if out.exists():
-            os.rename(out, old)
-        try:
-            os.rename(fresh, out)
-        except BaseException:
-            if old.exists():
-                os.rename(old, out)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

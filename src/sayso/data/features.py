@@ -13,8 +13,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +28,7 @@ from numpy.typing import NDArray
 from sayso.audio.decode import read
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import AudioError, DataError
+from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.data.augment import AugmentConfig, Augmenter, load_noises, load_rooms, noise_files
 from sayso.data.manifest import to_example
@@ -147,22 +146,13 @@ class FeatureBank:
         setup = _Setup(augment, seed, root, FeatureConfig())
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            skipped = _write(chosen, temporary, setup, processes, progress)
+        with whole(target) as fresh:
+            fresh.mkdir()
+            skipped = _write(chosen, fresh, setup, processes, progress)
             about = {"version": VERSION, "fingerprint": fingerprint(chosen, augment, seed, root), "skipped": skipped}
-            (temporary / "bank.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+            (fresh / "bank.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
             if len(skipped) == len(chosen):
                 raise DataError(f"none of {len(chosen)} clips can be read; the first: {skipped[0]}")
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o777 & ~mask)  # mkdtemp makes private folders
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
         if skipped:
             _log.warning("%s: left out %d of %d clips; the first: %s", target, len(skipped), len(chosen), skipped[0])
         return FeatureBank.open(target)

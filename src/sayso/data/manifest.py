@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment  
 
 from sayso.audio.decode import info
 from sayso.core.errors import DataError
+from sayso.core.files import whole
 from sayso.core.result import Example, Slot
 
 
@@ -124,14 +123,13 @@ def write(cuts: Iterable[MonoCut], path: str | Path) -> Path:
         raise DataError(f"{target}: a manifest ends in .jsonl or .jsonl.gz; rename it")
     folder = target.parent.resolve()
     seen: set[str] = set()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.")
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}); choose a folder that can") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as raw:
+    with whole(target) as fresh:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            raw = fresh.open("wb")
+        except OSError as error:
+            raise DataError(f"{target}: cannot be written ({error.strerror}); choose a folder that can") from None
+        with raw:
             # no name and no time in the gzip header: equal cuts make equal files
             out = gzip.GzipFile("", "wb", 6, raw, mtime=0) if target.suffix == ".gz" else raw
             for cut in cuts:
@@ -147,13 +145,6 @@ def write(cuts: Iterable[MonoCut], path: str | Path) -> Path:
                 out.close()
         if not seen:
             raise DataError(f"{target}: there are no cuts to write")
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes private files
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return target
 
 

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from pydantic import Field, field_validator
 
 from sayso.core.config import Config
 from sayso.core.errors import DataError, SaysoError, SynthesisError
+from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.data.synthesis import ENGINES, Role, Voice, voices
 from sayso.data.synthesis.engine import SAMPLE_RATE, finish
@@ -190,10 +190,8 @@ def synthesise(
         if done[number].samples:
             lines.append(_cut(job, utterances[job.index], done[number].samples, domain, negative))
     path = out / MANIFEST
-    temporary = out / f".{MANIFEST}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+    with whole(path) as fresh, fresh.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
         packed.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
-    os.replace(temporary, path)
     return path
 
 
@@ -241,12 +239,8 @@ def _make(job: Job, folder: Path) -> _Done:
         samples = finish(raw, np.random.default_rng(_number(job.name)))
     except SaysoError as error:
         return _Done(problem=f"{job.text!r}: {error}")
-    temporary = folder / f".{job.name}.{os.getpid()}.tmp"
-    try:
-        sf.write(temporary, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as fresh:
+        sf.write(fresh, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return _Done(samples=len(samples))
 
 

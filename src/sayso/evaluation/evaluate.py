@@ -73,7 +73,7 @@ def confidence_of(result: Result) -> float | None:
 
 def confidences(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every pair with an expectation: confidence (N,), whether the guess is right (N,), whether it is a command
-    (N,).
+    (N,). Right means what the confidence promises: the intent and, where they are known, all slot values.
 
     Empty when any intent in ``pairs`` has no confidence, or when none has one: then the model is not calibrated, and
     rejections alone say nothing.
@@ -83,14 +83,19 @@ def confidences(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     if not known or any(value is None for value in known):
         judged = []
     scores = np.array([confidence_of(result) or 0.0 for _, result in judged])
-    right = np.array([not ex.negative and _guess(result) == ex.intent for ex, result in judged], dtype=bool)
+    right = np.array([not example.negative and _guessed(example, result) for example, result in judged], dtype=bool)
     return scores, right, np.array([not example.negative for example, _ in judged], dtype=bool)
 
 
-def _guess(result: Result) -> str | None:
+def _guessed(example: Example, result: Result) -> bool:
+    """Whether the best guess is right, also one that was rejected."""
     if result.intent is not None:
-        return result.intent.name
-    return result.alternatives[0].intent if result.alternatives else None
+        guess = (result.intent.name, result.slots)
+    elif result.alternatives:
+        guess = (result.alternatives[0].intent or "", result.alternatives[0].slots)
+    else:
+        return False
+    return guess[0] == example.intent and (example.slots is None or metrics.same_slots(example.slots, guess[1]))
 
 
 def _errors(counts: Sequence[metrics.EditCounts], bootstrap: BootstrapConfig | None) -> Estimate | None:

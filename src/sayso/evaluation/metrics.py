@@ -81,7 +81,12 @@ def intent_right(example: Example, result: Result) -> bool:
 def command_right(example: Example, result: Result) -> bool:
     """Intent and every slot value exactly right, nothing missing and nothing added."""
     intent, slots = understood(result)
-    return intent is not None and intent == example.intent and _bag(slots) == _bag(example.slots or ())
+    return intent is not None and intent == example.intent and same_slots(example.slots or (), slots)
+
+
+def same_slots(gold: Sequence[Slot], predicted: Sequence[Slot]) -> bool:
+    """Every value exactly right, nothing missing and nothing added."""
+    return _bag(gold) == _bag(predicted)
 
 
 def slot_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:

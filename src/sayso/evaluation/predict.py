@@ -22,9 +22,9 @@ from sayso.audio import decode
 from sayso.audio.mix import mix
 from sayso.core.config import Config
 from sayso.core.errors import AudioError
+from sayso.core.files import write_text
 from sayso.core.result import Example, Result
 from sayso.evaluation.evaluate import Pair
-from sayso.evaluation.files import write_text
 
 Floats = NDArray[np.float32]
 Understand = Callable[[Floats, int], Result]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from sayso.core.files import write_text
 from sayso.core.result import Example, Result, Slot
 from sayso.evaluation import charts, metrics
 from sayso.evaluation.bootstrap import Estimate
 from sayso.evaluation.evaluate import Figures, Pair, confidence_of, confidences, evaluate
-from sayso.evaluation.files import write_text
 from sayso.evaluation.predict import Failure
 
 _SHOWN = 100

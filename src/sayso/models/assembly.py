@@ -7,7 +7,7 @@ A checkpoint is a folder: ``model.json`` (the config), ``model.safetensors`` (we
 from __future__ import annotations
 
 import json
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sayso.core.config import Config, parse
 from sayso.core.errors import ConfigError
+from sayso.core.files import whole
 from sayso.models.encoders import EncoderConfig
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
@@ -74,11 +75,12 @@ def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, h
         name: (value.half() if half and value.is_floating_point() else value).detach().clone().contiguous()
         for name, value in model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors.tmp")
-    (folder / "model.json.tmp").write_text(json.dumps(model.config.model_dump(mode="json"), indent=1) + "\n")
-    (folder / "tokenizer.model.tmp").write_bytes(tokenizer.model)
-    for name in ("tokenizer.model", "model.json", "model.safetensors"):
-        os.replace(folder / f"{name}.tmp", folder / name)
+    names = ("tokenizer.model", "model.json", "model.safetensors")
+    with ExitStack() as all_or_none:
+        tokens, about, tensors = (all_or_none.enter_context(whole(folder / name)) for name in names)
+        save_file(weights, tensors)
+        about.write_text(json.dumps(model.config.model_dump(mode="json"), indent=1) + "\n")
+        tokens.write_bytes(tokenizer.model)
 
 
 def load_checkpoint(folder: Path, *, heads: HeadConfig | None = None) -> tuple[SpeechModel, Tokenizer]:

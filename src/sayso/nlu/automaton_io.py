@@ -7,7 +7,6 @@ understands typed text.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from sayso.core.automaton import Automaton, Call, Meaning, Network, SlotList
 from sayso.core.errors import BundleError, DomainError
+from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.nlu.networks import Tokens
 from sayso.text.normalise import normalise
@@ -47,13 +47,10 @@ def save_automaton(automaton: Automaton, folder: Path | str) -> None:
         "meanings": [asdict(meaning) for meaning in automaton.meanings],
         "lists": [{"name": n, "values": automaton.lists[n].values, "texts": automaton.lists[n].texts} for n in names],
     }
-    temporary = folder / f".{ARRAYS}.tmp"
-    with temporary.open("wb") as file:
+    with whole(folder / ARRAYS) as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(temporary, folder / ARRAYS)
-    temporary = folder / f".{REST}.tmp"
-    temporary.write_text(json.dumps(rest, ensure_ascii=False, indent=1), encoding="utf-8")
-    os.replace(temporary, folder / REST)
+    with whole(folder / REST) as fresh:
+        fresh.write_text(json.dumps(rest, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def load_automaton(folder: Path | str) -> Automaton:

@@ -91,6 +91,15 @@ class Calibration(Config):
     slot_temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     calibrated_on: str | None = None
 
+    def tempered(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Token log-probabilities (..., V) at the fitted temperature, normalised again (Guo et al. 2017)."""
+        if self.temperature == 1.0:
+            return log_probs
+        scaled = log_probs / np.float32(self.temperature)
+        peak = scaled.max(-1, keepdims=True)
+        normalised: NDArray[np.float32] = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
+        return normalised
+
     def confidence(self, evidence: Evidence) -> float | None:
         """P(right and in the domain), never quite 0 or 1 so that its logarithm exists; None when uncalibrated."""
         if self.calibrated_on is None or not self.weights:

@@ -100,7 +100,7 @@ class Engine:
         lengths = np.array([len(chunk.features) for chunk in chunks], np.int64)
         out, following = self._graphs["encoder"].run({"x": x, "lengths": lengths}, stack([s.encoder for s in states]))
         encoded, frames = out["out"], out["out_lengths"]
-        log_probs = self._tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
+        log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
         for state, memory in zip(states, split(following, batch), strict=True):
             state.encoder = memory
         intents = self._intents(states, encoded, frames)
@@ -137,15 +137,6 @@ class Engine:
         for state, row in zip(states, split(following, len(states)), strict=True):
             state.intent = row
         return list(out["log_probs"].copy())
-
-    def _tempered(self, log_probs: Floats) -> Floats:
-        """Apply the token temperature fitted on real speech (Guo et al. 2017) and normalise again."""
-        if self.calibration.temperature == 1.0:
-            return log_probs
-        scaled = log_probs / np.float32(self.calibration.temperature)
-        peak = scaled.max(-1, keepdims=True)
-        normalised: Floats = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
-        return normalised
 
     def _settings(self, kind: type[C], field: str) -> C:
         data: dict[str, Any] = getattr(self.manifest, field)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece as spm
 
 from sayso.core.errors import BundleError
+from sayso.core.files import whole
 
 BLANK = 0
 UNKNOWN = 1
@@ -70,7 +70,6 @@ def train_tokenizer(texts: Iterable[str], path: Path, *, vocab: int = 256) -> To
         normalization_rule_name="identity",
         minloglevel=2,
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with whole(path) as fresh:
+        fresh.write_bytes(buffer.getvalue())
     return Tokenizer(buffer.getvalue(), where=str(path))

@@ -8,8 +8,6 @@ The folder is written under a temporary name and renamed; a killed run leaves th
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sayso.core.errors import ConfigError
+from sayso.core.files import aside, whole
 
 
 class Average:
@@ -54,28 +53,21 @@ def save_state(
     folder: Path, step: int, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer, extra: dict[str, Any]
 ) -> None:
     """Write the training state to ``folder`` atomically."""
-    fresh = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
-    save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
     moments = {
         f"{i}/{k}": v for i, s in optimiser.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)
     }
-    save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
-    (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole(folder) as fresh:
+        fresh.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
+        save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
+        (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
 
 
 def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """Restore what ``save_state`` wrote; returns its JSON part (``step`` among it)."""
     if not folder.exists():  # killed between the two renames
-        folder = folder.with_name(folder.name + ".old")
+        folder = aside(folder)
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sayso.core.files import aside
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
@@ -172,7 +173,7 @@ class Trainer:
 
     def _resume(self) -> None:
         state = self.folder / "state"
-        if state.exists() or state.with_name("state.old").exists():
+        if state.exists() or aside(state).exists():
             found = load_state(state, self.whole, self.average, self.optimiser)
             self.progress = Progress(found["step"], found["best"] or math.inf, found["seconds"])
             self.say(f"resuming {self.folder} at step {self.progress.step}")

@@ -30,13 +30,13 @@ class Objective(nn.Module):
 
 def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
     """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate."""
-    encoded, frames = model.encoder(batch.features, batch.lengths, context)
+    passed: list[Tensor] | None = [] if weights.intermediate > 0 else None
+    encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
-    labels = batch.target_lengths.clamp(min=1)
-    spoken = (batch.target_lengths > 0).float()
     log_probs = model.ctc(encoded)
-    ctc = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
-    losses["ctc"] = (ctc / labels * spoken).sum() / spoken.sum().clamp(min=1)
+    losses["ctc"] = _ctc(log_probs, batch, frames)
+    if passed:
+        losses["intermediate"] = _ctc(model.ctc(passed[(len(passed) - 1) // 2]), batch, frames)
     if weights.transducer > 0:
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share)
     if model.intent is not None and bool((batch.intent >= 0).any()):
@@ -48,6 +48,13 @@ def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossW
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
     losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
     return losses
+
+
+def _ctc(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
+    """Per label, over the rows that say something."""
+    loss = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
+    spoken = (batch.target_lengths > 0).float()
+    return (loss / batch.target_lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
 def _transducer(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float) -> Tensor:

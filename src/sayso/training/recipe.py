@@ -69,10 +69,13 @@ class SpecAugmentConfig(Config):
 
 
 class LossWeights(Config):
-    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save
-    time."""
+    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time.
+
+    ``intermediate``: CTC once more, by the same head, on the encoder's middle layer (Lee and Watanabe 2021).
+    """
 
     ctc: float = 0.6
+    intermediate: float = Field(default=0.0, ge=0)
     transducer: float = 0.4
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     intent: float = 0.5

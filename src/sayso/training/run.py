@@ -8,7 +8,6 @@ begins; only how long it lasts, and with how many threads, may change later.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from sayso.core.config import parse
 from sayso.core.errors import ConfigError, DataError, require
+from sayso.core.files import whole
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.growth import deepen
 from sayso.text.normalise import normalise
@@ -83,9 +83,8 @@ def draw_curves(folder: Path) -> Path | None:
         if axes.get_lines():
             axes.legend()
     figure.tight_layout()
-    fresh = folder / f".{CURVES}.tmp"
-    figure.savefig(fresh, dpi=110, format="png")
-    os.replace(fresh, folder / CURVES)
+    with whole(folder / CURVES) as fresh:
+        figure.savefig(fresh, dpi=110, format="png")
     return folder / CURVES
 
 
@@ -104,9 +103,8 @@ def _begin(settings: Recipe, folder: Path) -> None:
                 "may change; give another --out, or delete the folder to start anew"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{RECIPE}.tmp"
-    fresh.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
-    os.replace(fresh, file)
+    with whole(file) as fresh:
+        fresh.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
 
 
 def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechModel, Tokenizer]:

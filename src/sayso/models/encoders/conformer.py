@@ -168,9 +168,11 @@ class Conformer(nn.Module):
         chunk = (context or self.default_context).chunk_frames
         return None if chunk is None else (chunk - 1) * FACTOR * 10.0
 
-    def forward(self, x: Tensor, lengths: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, lengths: Tensor, context: Context | None = None, passed: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x (B,T,F) features, lengths (B,); returns (B,ceil(T/8),D), zero beyond each row's length, and frame
-        counts."""
+        counts. Every layer's output, shaped so, is appended to ``passed``: for losses on the way."""
         context = context or self.default_context
         x = functional.pad(x, (0, 0, 0, -x.shape[1] % FACTOR))
         x = (x - self.mean) * self.scale
@@ -183,6 +185,8 @@ class Conformer(nn.Module):
         conv = x.new_zeros(x.shape[0], self.config.kernel - 1, self.width)
         for layer in self.layers:
             x = layer(x, rotation, mask[:, None], None, conv)[0]
+            if passed is not None:
+                passed.append(x * inside[:, :, None])
         return x * inside[:, :, None], frames
 
     def init_state(self, batch: int, context: Context | None = None) -> ConformerState:
