@@ -1,8 +1,11 @@
-"""Make ``models/base`` of a training run: fp16 weights and the calibration that needs real speech.
+"""Make ``models/base``: the sentences it starts from, and what the finished run is released as.
 
+    python benchmarks/base.py --sentences runs/sentences.txt
     python benchmarks/base.py --run runs/base-4/model --out models/base --domain domains/home.yaml
 
-Prints JSON lines: the token temperature, the rejection offset, the size.
+The first writes every training transcript and the text corpus for language models, a sentence a line: the tokenizer
+learns from it and synthetic voices read from it. The second writes fp16 weights and the calibration that needs real
+speech, and prints JSON lines: the token temperature, the rejection offset, the size.
 """
 
 from __future__ import annotations
@@ -12,20 +15,48 @@ import json
 from pathlib import Path
 
 from sayso.build.base import release_base
+from sayso.core.files import write_text
+from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.splits import cut_valid
+from sayso.text.normalise import normalise
+
+CORPORA = ("librispeech-tc5", "commonvoice-v1", "speechocean762-adults")
 
 
 def main() -> None:
-    """Parse, release, print."""
+    """Parse; write sentences, release a run, or both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="a checkpoint folder: RUN/model")
+    parser.add_argument("--sentences", type=Path, help="write the training sentences here")
+    parser.add_argument("--run", type=Path, help="a checkpoint folder to release: RUN/model")
     parser.add_argument("--out", type=Path, default=Path("models/base"))
     parser.add_argument("--domain", type=Path, default=Path("domains/home.yaml"))
     parser.add_argument("--clips", type=int, default=240, help="valid recordings to fit on")
     options = parser.parse_args()
-    fitted = release_base(options.run, options.out, options.domain, clips=options.clips)
-    size = sum(file.stat().st_size for file in options.out.iterdir() if file.is_file())
+    if not options.sentences and not options.run:
+        parser.error("nothing to do: give --sentences or --run")
+    if options.sentences:
+        write_text(options.sentences, (f"{line}\n" for line in sentences()))
+    if options.run:
+        release(options.run, options.out, options.domain, options.clips)
+
+
+def sentences() -> list[str]:
+    """Training transcripts, without those of validation, and the text corpus; normalised, each once."""
+    found: set[str] = set()
+    for name in CORPORA:
+        train = cut_valid(read_corpus(name))[0]
+        found.update(normalise(cut.supervisions[0].text or "") for cut in train)
+    text = (corpora_root() / "text" / "slurp" / "lm.txt").read_text(encoding="utf-8")
+    found.update(normalise(line) for line in text.splitlines())
+    return sorted(found - {""})
+
+
+def release(run: Path, out: Path, domain: Path, clips: int) -> None:
+    """Write the checkpoint folder and print what was fitted."""
+    fitted = release_base(run, out, domain, clips=clips)
+    size = sum(file.stat().st_size for file in out.iterdir() if file.is_file())
     for metric, value in (("temperature", fitted.temperature), ("offset", fitted.offset), ("bytes", size)):
-        row = {"bench": "base", "case": str(options.out), "metric": metric, "value": value}
+        row = {"bench": "base", "case": str(out), "metric": metric, "value": value}
         print(json.dumps({**row, "ratio_to": None, "low": None, "high": None}))
 
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from sayso.audio.mix import mix
 from sayso.core.automaton import Automaton
+from sayso.core.files import write_text
 from sayso.data.augment import coloured
 from sayso.data.synthesis import ENGINES, Voice, voices
 from sayso.data.synthesis.engine import finish
-from sayso.core.files import write_text
 from sayso.nlu.automaton_io import match
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import load_domain

@@ -21,8 +21,8 @@ from _lines import ROOT
 from numpy.typing import NDArray
 
 from sayso.audio import decode
-from sayso.core.result import Result
 from sayso.core.files import write_text
+from sayso.core.result import Result
 from sayso.runtime.load import load
 
 WIDTH, LEFT, RIGHT = 860, 92, 24

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _READ_FRAMES = 8192
 _UNKNOWN = (
     2**62
 )  # libsndfile's frame count of a file whose header does not say (a FLAC written to a pipe) is above this
+_ENDLESS = 0x7FFFF000  # a wav written to a pipe promises about this much or more
 _FORMATS = "wav, flac, ogg or mp3"
 _CONVERT = "convert it, e.g. ffmpeg -i INPUT -ar 16000 -ac 1 out.wav"
 _FULL_SCALE = {"int8": (0.0, 128.0), "uint8": (128.0, 128.0), "int16": (0.0, 32768.0), "int32": (0.0, 2147483648.0)}
@@ -161,17 +163,23 @@ def _decoded(path: str | Path, sample_rate: int) -> Iterator[Floats]:
                 f"{path}: found a header and no samples behind it (empty or cut off); legal is one sample or more; "
                 "record or copy it again"
             )
-        if done < file.frames < _UNKNOWN:
+        if done < (promised := _promised(file)):
             _log.warning(
-                "%s: cut off: the header promises %d frames and %d are there; going on with those",
-                path,
-                file.frames,
-                done,
+                "%s: cut off: the header promises %d frames and %d are there; going on with those", path, promised, done
             )
         if resampler is not None:
             piece = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if len(piece):
                 yield _clip(piece)
+
+
+def _promised(file: Any) -> int:
+    """Frames that the header promises, 0 where it does not say; of a wav, libsndfile counts what is there instead."""
+    chunk = re.search(r"^data : (\d+) \(should be \d+\)", file.extra_info, re.MULTILINE)
+    block = re.search(r"Block Align +: (\d+)", file.extra_info)
+    if chunk and block and int(chunk[1]) < _ENDLESS:
+        return int(chunk[1]) // max(1, int(block[1]))
+    return int(file.frames) if file.frames < _UNKNOWN else 0
 
 
 def _frames(file: Any, path: str | Path) -> Iterator[Floats]:
@@ -182,7 +190,10 @@ def _frames(file: Any, path: str | Path) -> Iterator[Floats]:
             frames: Floats = file.read(_READ_FRAMES, dtype="float32", always_2d=True)
         except sf.LibsndfileError as error:
             if any_yet:
-                _log.warning("%s: damaged or cut off (%s); going on with what came before", path, error.error_string)
+                if not _promised(file):  # otherwise what is missing is counted at the end
+                    _log.warning(
+                        "%s: damaged or cut off (%s); going on with what came before", path, error.error_string
+                    )
                 return
             raise AudioError(
                 f"{path}: found audio that cannot be decoded ({error.error_string.strip()}): damaged or cut off; "

@@ -7,6 +7,7 @@ domain or recipe); ``--debug``, wherever it stands, adds the traceback. Ctrl-C l
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's) and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, words = _debugging(words)
+    if logging.lastResort is not None:  # warnings look like our errors: one lower-case word, then the message
+        logging.lastResort.setFormatter(logging.Formatter("warning: %(message)s"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name need not be valid text
             stream.reconfigure(errors="backslashreplace")

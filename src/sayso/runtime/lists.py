@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from sayso.core.errors import DomainError, UsageError, nearest
 from sayso.decoding.graph import GraphSearch
-from sayso.nlu.compile import compile_list
+from sayso.nlu.networks import compile_list
 from sayso.runtime.engine import Engine
 
 Lists = Mapping[str, Sequence[str | tuple[str, str]]]  # values as spoken, or (spoken, out)
