@@ -61,7 +61,7 @@ class BuildConfig(Config):
     negatives: int = Field(default=50, ge=0)
     real_negatives: int = Field(default=80, ge=0)
     quantise: int = Field(default=120, gt=0)
-    checks: int = Field(default=16, ge=0)
+    checks: int = Field(default=100, ge=0)
     replay: tuple[Replay, ...] = (
         Replay(corpus="commonvoice-v1", clips=500),
         Replay(corpus="librispeech-tc5", clips=100),

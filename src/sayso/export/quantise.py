@@ -60,8 +60,9 @@ def quantise(exported: Exported, clips: Sequence[Floats], chunk: int) -> Exporte
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
+                calibrate_method=CalibrationMethod.Percentile,
                 extra_options={
+                    "CalibPercentile": 99.999,  # one click in a recording must not coarsen everything else
                     "MatMulConstBOnly": True,
                     "WeightSymmetric": True,
                     "ActivationSymmetric": False,
