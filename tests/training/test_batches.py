@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from sayso.training.batches import Batcher, Item, augment, collate
+from sayso.training.batches import Batcher, Item, augment, collate, phones_of
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -94,3 +94,18 @@ def test_collate_pads_and_marks_what_is_unknown() -> None:
     assert batch.target_lengths.tolist() == [2, 1]
     assert batch.intent.tolist() == [1, -1]
     assert batch.tags.tolist() == [[1, 2], [-100, -100]]
+
+
+def test_an_alignment_is_stretched_with_its_clip() -> None:
+    known = bytes([1] * 40 + [2] * 40)
+    np.testing.assert_array_equal(phones_of(known, 80), [[1, 1]] * 5 + [[2, 2]] * 5)
+    np.testing.assert_array_equal(phones_of(known, 160), [[1, 1]] * 10 + [[2, 2]] * 10)
+    np.testing.assert_array_equal(phones_of(known, 72), [[1, 1]] * 4 + [[1, 2]] + [[2, 2]] * 4)
+    assert phones_of(known, 75).shape == (10, 2)  # the last frame is begun and not full
+
+
+def test_phones_are_padded_as_unknown() -> None:
+    rows = [np.ones((50, 80), np.float32), np.ones((70, 80), np.float32)]
+    batch = collate(rows, [Item(0, 0, 50, (3,), phones=bytes([5] * 50)), Item(0, 1, 70, (5,))])
+    assert batch.phones.shape == (2, batch.features.shape[1] // 8, 2)
+    assert (batch.phones[0, :7] == 5).all() and (batch.phones[0, 7:] == -100).all() and (batch.phones[1] == -100).all()

@@ -15,14 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sayso.models.subsampling import FACTOR
 from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
+PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one label would miss many
 
 
 @dataclass(frozen=True)
 class Item:
-    """One training example: where its features are, its token ids, and its meaning (-1: unknown)."""
+    """One training example: where its features are, its token ids, its meaning (-1: unknown), and one phone per 10 ms
+    of the recording as it was before anything stretched it (empty: unknown)."""
 
     bank: int
     index: int
@@ -30,12 +33,13 @@ class Item:
     tokens: tuple[int, ...]
     intent: int = -1
     tags: tuple[int, ...] = ()
+    phones: bytes = b""
 
 
 @dataclass
 class Batch:
-    """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) with -100 for
-    unknown."""
+    """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) and phones
+    (B,T/8,PHONES_PER_FRAME) with -100 for unknown."""
 
     features: Tensor
     lengths: Tensor
@@ -43,6 +47,7 @@ class Batch:
     target_lengths: Tensor
     intent: Tensor
     tags: Tensor
+    phones: Tensor
 
 
 class Batcher:
@@ -97,11 +102,15 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
     x = torch.zeros(batch, longest, features[0].shape[1])
     targets = torch.zeros(batch, most, dtype=torch.int64)
     tags = torch.full((batch, most), -100, dtype=torch.int64)
+    phones = torch.full((batch, longest // FACTOR, PHONES_PER_FRAME), -100, dtype=torch.int64)
     for row, (frame, item) in enumerate(zip(features, items, strict=True)):
         x[row, : len(frame)] = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32))
         targets[row, : len(item.tokens)] = torch.tensor(item.tokens, dtype=torch.int64)
         if item.tags:
             tags[row, : len(item.tags)] = torch.tensor(item.tags, dtype=torch.int64)
+        if item.phones:
+            heard = torch.from_numpy(phones_of(item.phones, len(frame)))
+            phones[row, : len(heard)] = heard
     return Batch(
         x,
         torch.tensor([len(f) for f in features]),
@@ -109,7 +118,20 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         torch.tensor([len(i.tokens) for i in items]),
         torch.tensor([i.intent for i in items]),
         tags,
+        phones,
     )
+
+
+def phones_of(phones: bytes, frames: int) -> NDArray[np.int64]:
+    """(T/8, PHONES_PER_FRAME): the phones in the middle of each part of an encoder frame.
+
+    ``frames`` is the length T after every change of tempo, which stretches the alignment as a whole.
+    """
+    known = np.frombuffer(phones, np.uint8)
+    part = FACTOR / PHONES_PER_FRAME
+    middles = (np.arange(-(-frames // FACTOR) * PHONES_PER_FRAME) + 0.5) * part
+    places = np.minimum((middles * (len(known) / frames)).astype(np.int64), len(known) - 1)
+    return known[places].astype(np.int64).reshape(-1, PHONES_PER_FRAME)
 
 
 def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:

@@ -24,6 +24,7 @@ from sayso.data import manifest
 from sayso.data.augment import AugmentConfig
 from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.features import ClipMeta, FeatureBank, cached
+from sayso.data.phones import read_phones
 from sayso.data.splits import cut_valid
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
@@ -173,6 +174,7 @@ def _items(
 ) -> Iterator[Item]:
     """The usable clips of the last bank."""
     bank = banks[-1]
+    phones = read_phones(source.phones) if source.phones else {}
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
         text = normalise(meta.text)
@@ -181,7 +183,14 @@ def _items(
         if problem:
             left_out[problem] += 1
             continue
-        yield Item(len(banks) - 1, index, frames, tokens, *_meaning(meta, text, source, tokenizer, heads))
+        yield Item(
+            len(banks) - 1,
+            index,
+            frames,
+            tokens,
+            *_meaning(meta, text, source, tokenizer, heads),
+            phones.get(meta.id, b""),
+        )
 
 
 def _problem(tokens: Sequence[int], frames: int) -> str | None:

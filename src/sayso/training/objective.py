@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sayso.data.phones import PHONES
 from sayso.losses import ctc_loss, transducer_loss
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
-from sayso.training.batches import Batch
+from sayso.training.batches import PHONES_PER_FRAME, Batch
 from sayso.training.recipe import LossWeights
 
 
@@ -21,22 +22,34 @@ class Objective(nn.Module):
     def __init__(self, model: SpeechModel, weights: LossWeights) -> None:
         super().__init__()
         self.model, self.weights = model, weights
+        # not a part of the model: it teaches the lower layers and is left behind
+        count = PHONES_PER_FRAME * len(PHONES)
+        self.phones = nn.Linear(model.encoder.width, count) if weights.phones > 0 else None
 
     def forward(self, batch: Batch, context: tuple[int, int]) -> dict[str, Tensor]:
         """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
         chunk, left = context
-        return objective(self.model, batch, Context(chunk, left) if chunk else Context(), self.weights)
+        return objective(self.model, batch, Context(chunk, left) if chunk else Context(), self.weights, self.phones)
 
 
-def objective(model: SpeechModel, batch: Batch, context: Context, weights: LossWeights) -> dict[str, Tensor]:
-    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate."""
-    passed: list[Tensor] | None = [] if weights.intermediate > 0 else None
+def objective(
+    model: SpeechModel, batch: Batch, context: Context, weights: LossWeights, phones: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
+
+    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones).
+    """
+    passed: list[Tensor] = []
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc(encoded)
     losses["ctc"] = _ctc(log_probs, batch, frames)
-    if passed:
-        losses["intermediate"] = _ctc(model.ctc(passed[(len(passed) - 1) // 2]), batch, frames)
+    middle = passed[(len(passed) - 1) // 2]
+    if weights.intermediate > 0:
+        losses["intermediate"] = _ctc(model.ctc(middle), batch, frames)
+    if phones is not None and bool((batch.phones >= 0).any()):
+        logits = phones(middle).float().unflatten(2, (PHONES_PER_FRAME, -1))
+        losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
     if weights.transducer > 0:
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share)
     if model.intent is not None and bool((batch.intent >= 0).any()):

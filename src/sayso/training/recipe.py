@@ -23,7 +23,8 @@ class Source(Config):
     relative to its size; ``negative``: other people's talk, the intent head learns to call it out of domain. ``clips``
     takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
     corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
-    for validation.
+    for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
+    it does not know do without.
     """
 
     corpus: str | None = None
@@ -31,6 +32,7 @@ class Source(Config):
     split: Literal["train", "valid"] = "train"
     clips: int | None = Field(default=None, gt=0)
     longest_s: float | None = Field(default=None, gt=0)
+    phones: str | None = None
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)
@@ -72,10 +74,13 @@ class LossWeights(Config):
     """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time.
 
     ``intermediate``: CTC once more, by the same head, on the encoder's middle layer (Lee and Watanabe 2021).
+    ``phones``: cross-entropy of the aligned phones there, two to a frame, by a head that is not kept (hierarchical
+    multitask training, Krishna et al. 2018); sources bring the alignments.
     """
 
     ctc: float = 0.6
     intermediate: float = Field(default=0.0, ge=0)
+    phones: float = Field(default=0.0, ge=0)
     transducer: float = 0.4
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     intent: float = 0.5
