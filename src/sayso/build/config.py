@@ -44,7 +44,7 @@ class BuildConfig(Config):
     kind: Literal["build"] = "build"
     sentences_per_minute: int = Field(default=250, gt=0)
     least_sentences: int = Field(default=300, gt=0)
-    most_sentences: int = Field(default=2500, gt=0)
+    most_sentences: int = Field(default=4000, gt=0)
     voices_each: int = Field(default=1, ge=1)
     copies: int = Field(default=1, ge=0)
     engines: tuple[str, ...] | None = None
@@ -63,9 +63,9 @@ class BuildConfig(Config):
     quantise: int = Field(default=120, gt=0)
     checks: int = Field(default=100, ge=0)
     replay: tuple[Replay, ...] = (
-        Replay(corpus="commonvoice-v1", clips=500),
-        Replay(corpus="librispeech-tc5", clips=100),
-        Replay(corpus="speechocean762-adults", clips=150, weight=0.7),
+        Replay(corpus="commonvoice-v1", clips=1000),
+        Replay(corpus="librispeech-tc5", clips=150),
+        Replay(corpus="speechocean762-adults", clips=300, weight=0.7),
     )
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
