@@ -74,8 +74,10 @@ def nearest(word: str, legal: Iterable[str]) -> str:
     options = sorted(set(legal))
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
+    if not options:
+        return "there are none to choose from"
     shown = ", ".join(options[:20]) + (", ..." if len(options) > 20 else "")
-    return f"{hint}Legal: {shown or '(nothing)'}"
+    return f"{hint}Legal: {shown}"
 
 
 def require(package: str, *, extra: str, purpose: str) -> ModuleType:

@@ -235,7 +235,7 @@ class _Reader:
             name = scope.local.get(name, name)
             if name not in self.lists:
                 raise DomainError(
-                    f"no list '{name}' for {{{name}}}; add it under 'lists:'. {nearest(name, self.lists)}"
+                    f"no list '{name}' for {{{name}}}; add it under 'lists:'; {nearest(name, self.lists)}"
                 )
             return name
 
