@@ -88,10 +88,17 @@ def sized(settings: dict[str, Any], knob: str, target: int) -> dict[str, Any]:
     return chosen
 
 
-def last(folder: Path, key: str) -> dict[str, Any]:
-    """The newest row of a run's metrics that has ``key``."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return next((row for row in reversed(rows) if key in row), {})
+def taken(folder: Path) -> tuple[int, float]:
+    """Steps and seconds of a run."""
+    state = json.loads((folder / "state" / "state.json").read_text())
+    return int(state["step"]), float(state["seconds"])
+
+
+def valid_wer(folder: Path) -> float | None:
+    """The newest validation of a run; None where it had nothing held out."""
+    file = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return next((row["valid_wer"] for row in reversed(rows) if "valid_wer" in row), None)
 
 
 def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
@@ -118,18 +125,18 @@ def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
     """Train and judge every case; without steps in the plan, first see how many ``minutes`` hold."""
     reference = CASES[REFERENCE][0]
     if "steps" not in plan.training:
-        probe = last(plan.train("probe", {"encoder": reference}, steps=PROBE_STEPS), "seconds")
-        plan.training["steps"] = max(PROBE_STEPS, round(minutes * 60 * probe["step"] / probe["seconds"]))
+        steps, seconds = taken(plan.train("probe", {"encoder": reference}, steps=PROBE_STEPS))
+        plan.training["steps"] = max(PROBE_STEPS, round(minutes * 60 * steps / seconds))
         print(f"{minutes} minutes hold {plan.training['steps']} steps of the reference", file=sys.stderr)
     target, found = parameters(reference), {}
     for name, (settings, knob) in CASES.items():
         chosen = sized(settings, knob, target)
         folder = plan.train(name, {"encoder": chosen})
-        row = last(folder, "valid_wer")
+        steps, seconds = taken(folder)
         emit(BENCH, name, "parameters", float(parameters(chosen)))
-        emit(BENCH, name, "steps", float(row["step"]))
-        emit(BENCH, name, "ms_per_step", 1000 * row["seconds"] / row["step"])
-        emit(BENCH, name, "valid_wer", row["valid_wer"])
+        emit(BENCH, name, "steps", float(steps))
+        emit(BENCH, name, "ms_per_step", 1000 * seconds / steps)
+        emit(BENCH, name, "valid_wer", valid_wer(folder))
         found[name] = judge(folder, dev)
         compare(name, REFERENCE, "wer", found[name], None if name == REFERENCE else found[REFERENCE])
 

@@ -119,7 +119,7 @@ def test_only_encoders_with_residual_branches_are_deepened() -> None:
     assert len(grown.encoder.layers) == 5
     assert torch.equal(grown.encoder(x, lengths)[0], model.encoder(x, lengths)[0])
     recurrent = ModelConfig(vocab=30, encoder=LstmConfig(**small, hidden=8)).build()
-    with pytest.raises(ValueError, match="lstm have no residual branches"):
+    with pytest.raises(ValueError, match="kind lstm have no residual branches"):
         deepen(recurrent, 3)
 
 

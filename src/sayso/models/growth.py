@@ -27,12 +27,13 @@ def deepen(model: SpeechModel, layers: int) -> SpeechModel:
         raise ValueError(f"the model has {config.layers} layers; deepening to {layers} is not possible")
     encoder = config.model_copy(update={"layers": layers})
     grown = model.config.model_copy(update={"encoder": encoder}).build()
-    if layers > config.layers and not isinstance(grown.encoder, AttentionEncoder):
-        raise ValueError(f"layers of an encoder of kind {config.kind} have no residual branches, it cannot be deepened")
     grown.load_state_dict(model.state_dict(), strict=False)
+    old, new = model.encoder, grown.encoder
     for index in range(config.layers, layers):
-        fresh = copy.deepcopy(model.encoder.layers[-1])
+        if not isinstance(old, AttentionEncoder) or not isinstance(new, AttentionEncoder):
+            raise ValueError(f"layers of kind {config.kind} have no residual branches; they cannot be deepened")
+        fresh = copy.deepcopy(old.layers[-1])
         assert isinstance(fresh, AttentionLayer)
         fresh.become_identity()
-        grown.encoder.layers[index] = fresh
+        new.layers[index] = fresh
     return grown.train(model.training)

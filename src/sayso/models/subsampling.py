@@ -43,7 +43,7 @@ class Subsampling(nn.Module):
         """Returns (B, T/factor, D), frame counts ceil(lengths / factor), and the next state."""
         x = x * length_mask(lengths, x.shape[1])[:, :, None]
         following: list[Tensor] = []
-        for before, stage in zip(state.split(self.sizes, 1), self.stages, strict=True):
+        for before, stage in zip(torch.split(state, list(self.sizes), 1), self.stages, strict=True):
             following.append(x[:, -1])
             x = stage(torch.cat([before[:, None].to(x.dtype), x], dim=1).transpose(1, 2)).transpose(1, 2)
             lengths = (lengths + 1) // 2

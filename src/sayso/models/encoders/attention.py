@@ -258,7 +258,8 @@ def _context_of(state: AttentionState, features: int, context: Context | None) -
 
 
 def _layer_memory(state: AttentionState, index: int) -> Memory:
-    return Memory(*(t if t is None else t[:, index] for t in (state.keys, state.values, state.conv, state.held)))
+    conv, held = (part if part is None else part[:, index] for part in (state.conv, state.held))
+    return Memory(state.keys[:, index], state.values[:, index], conv, held)
 
 
 def _stacked(parts: list[Tensor | None], size: int) -> Tensor | None:

@@ -133,7 +133,8 @@ class Lstm(Encoder[LstmState]):
         hidden, cell = [], []
         for index, layer in enumerate(self.layers):
             if self.config.fast_layers and index == self.config.fast_layers:
-                x = (x * length_mask(frames, x.shape[1])[:, :, None]).unflatten(1, (-1, 2)).flatten(2)
+                x = x * length_mask(frames, x.shape[1])[:, :, None]
+                x = x.reshape(x.shape[0], x.shape[1] // 2, 2 * x.shape[2])
                 frames = (frames + 1) // 2
             x, h, c = layer(self.dropout(x), state.hidden[:, index], state.cell[:, index])
             hidden.append(h)
