@@ -15,51 +15,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from _lines import ROOT, corpora, emit, progress, skip
-from numpy.typing import NDArray
+from _lines import ROOT, emit
+from _wer import SETS, Floats, ctc_texts, dev_set, encoded
 from torch import Tensor
 
-from sayso.audio import decode
-from sayso.audio.features import FeatureConfig, fbank
-from sayso.core.result import Example
-from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.bootstrap import ratio
-from sayso.evaluation.examples import read_examples
 from sayso.evaluation.metrics import EditCounts, word_errors
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
-from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 
 BENCH = "speech"
-SETS = ("commonvoice-v1/dev.jsonl", "librispeech-devclean-half/dev.jsonl")
-BATCH_FRAMES = 12000  # padded feature frames per batch: bounds memory
 MAX_SYMBOLS = 3  # per frame, as ``decoding.greedy``
-Floats = NDArray[np.float32]
-
-
-def choose(examples: list[Example], limit: int | None, seed: int) -> list[Example]:
-    """All, or a seeded sample of ``limit``."""
-    if limit is None or limit >= len(examples):
-        return examples
-    return [examples[i] for i in sorted(np.random.default_rng(seed).choice(len(examples), limit, replace=False))]
-
-
-def batches(features: list[Floats]) -> Iterator[list[int]]:
-    """Indices of like lengths, each batch within the bound."""
-    group: list[int] = []
-    for index in sorted(range(len(features)), key=lambda i: len(features[i])):
-        if group and len(features[index]) * (len(group) + 1) > BATCH_FRAMES:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group
 
 
 def transducer(model: SpeechModel, encoded: Tensor, lengths: Sequence[int]) -> list[list[int]]:
@@ -87,21 +58,11 @@ def transcribe(
     model: SpeechModel, tokenizer: Tokenizer, features: list[Floats], context: Context
 ) -> tuple[list[str], list[str]]:
     """Texts by CTC and by transducer, in the order of ``features`` (T, mels) each."""
-    ctc, rnnt, greedy = [""] * len(features), [""] * len(features), CtcGreedy()
-    done = 0
-    for group in batches(features):
-        sizes = [len(features[i]) for i in group]
-        x = torch.zeros(len(group), max(sizes), features[group[0]].shape[1])
+    ctc, rnnt = [""] * len(features), [""] * len(features)
+    for group, frames, counts in encoded(model, features, context):
+        read, heard = ctc_texts(model, tokenizer, frames, counts), transducer(model, frames, counts)
         for row, index in enumerate(group):
-            x[row, : sizes[row]] = torch.from_numpy(features[index])
-        encoded, frames = model.encoder(x, torch.tensor(sizes), context)
-        log_probs = model.ctc(encoded).numpy()
-        heard = transducer(model, encoded, frames.tolist())
-        for row, index in enumerate(group):
-            best = greedy.step(greedy.start(), log_probs[row, : int(frames[row])])
-            ctc[index], rnnt[index] = tokenizer.decode(best.tokens), tokenizer.decode(heard[row])
-        done += len(group)
-        progress(done, len(features))
+            ctc[index], rnnt[index] = read[row], tokenizer.decode(heard[row])
     return ctc, rnnt
 
 
@@ -131,15 +92,11 @@ def main() -> None:
     model, tokenizer = load_checkpoint(arguments.model)
     own = model.encoder.default_context
     context = Context(arguments.chunk_frames or own.chunk_frames, arguments.left_frames or own.left_frames)
-    settings = FeatureConfig(mels=model.config.encoder.mels)
     for name in SETS:
-        manifest = corpora() / name
-        if not manifest.exists():
-            skip(name, f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
+        dev = dev_set(name, model.config.encoder.mels, arguments.limit, arguments.seed)
+        if dev is None:
             continue
-        examples = choose(read_examples(manifest), arguments.limit, arguments.seed)
-        features = [fbank(decode.read(example.audio), settings) for example in examples]
-        texts = [normalise(example.text or "") for example in examples]
+        texts, features = dev
         ctc, rnnt = transcribe(model, tokenizer, features, context)
         for row in range(min(arguments.show, len(texts))):
             print(f"ref  {texts[row]}\nctc  {ctc[row]}\nrnnt {rnnt[row]}\n", file=sys.stderr)

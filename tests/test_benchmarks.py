@@ -111,3 +111,29 @@ def test_a_picture_shows_the_words_and_the_meaning() -> None:
     words = " ".join(ElementTree.fromstring(svg).itertext())
     for said in ("lock", "the <d>", "0.64 s", "Lock <the> door", "door = a&b", "confidence 0.88", "reject"):
         assert said in words
+
+
+def test_a_stream_waits_as_long_as_its_mask_looks_ahead() -> None:
+    torch.manual_seed(0)
+    masks = runpy.run_path(str(FOLDER / "masks.py"))
+    encoder = ConformerConfig(channels=8, width=16, layers=2, heads=2, feedforward=16).build().eval()
+    for case, context in masks["family"](4).items():
+        if context.chunk_frames is None:
+            continue
+        heard = masks["stream"](encoder, context, 0.2, context.chunk_frames)
+        assert heard.wait_ms == encoder.lookahead_ms(context), case
+        assert len(heard.seconds) == round(12_000 / (80 * context.chunk_frames)) and heard.state_mb > 0
+
+
+def test_a_line_has_its_slope() -> None:
+    slope = runpy.run_path(str(FOLDER / "masks.py"))["slope"]
+    x = np.arange(10.0)
+    assert slope(x, 3 * x + 2) == pytest.approx((3.0, 1.0))
+    assert slope(x, np.array([1.0, -1.0] * 5))[1] < 0.1
+
+
+def test_encoders_that_are_compared_have_one_size() -> None:
+    bench = runpy.run_path(str(FOLDER / "encoders.py"))
+    target = bench["parameters"](bench["CASES"]["conformer"][0])
+    for settings, knob in bench["CASES"].values():
+        assert bench["parameters"](bench["sized"](settings, knob, target)) == pytest.approx(target, rel=0.03)

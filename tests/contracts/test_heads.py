@@ -10,6 +10,8 @@ import torch
 from sayso.core.errors import ConfigError
 from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.encoders.lstm import LstmConfig
+from sayso.models.encoders.transformer import TransformerConfig
 from sayso.models.growth import deepen
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.models.joiners import JOINERS
@@ -105,3 +107,23 @@ def test_a_deepened_encoder_says_nearly_the_same(tmp_path: Path) -> None:
     assert torch.equal(grown.ctc.out.weight, model.ctc.out.weight)
     with pytest.raises(ValueError, match="4 layers"):
         deepen(grown, 3)
+
+
+@torch.no_grad()
+def test_only_encoders_with_residual_branches_are_deepened() -> None:
+    torch.manual_seed(0)
+    small = {"width": 16, "layers": 2, "channels": 8}
+    model = ModelConfig(vocab=30, encoder=TransformerConfig(**small, heads=2, feedforward=24)).build().eval()
+    grown = deepen(model, 5)
+    x, lengths = torch.randn(2, 64, 80), torch.tensor([64, 40])
+    assert len(grown.encoder.layers) == 5
+    assert torch.equal(grown.encoder(x, lengths)[0], model.encoder(x, lengths)[0])
+    recurrent = ModelConfig(vocab=30, encoder=LstmConfig(**small, hidden=8)).build()
+    with pytest.raises(ValueError, match="kind lstm have no residual branches"):
+        deepen(recurrent, 3)
+
+
+def test_the_base_of_the_checkout_loads() -> None:
+    folder = Path(__file__).parents[2] / "models" / "base"
+    model, _ = load_checkpoint(folder)
+    assert model.config.encoder.kind == "conformer" and model.config.encoder.convolution

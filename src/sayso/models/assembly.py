@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from sayso.core.config import Config, parse
 from sayso.core.errors import ConfigError
 from sayso.core.files import whole
-from sayso.models.encoders import EncoderConfig
+from sayso.models.encoders import Encoder, EncoderConfig
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.models.joiners import AdditiveConfig, JoinerConfig
@@ -58,7 +59,7 @@ class SpeechModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = config.encoder.build()
+        self.encoder: Encoder[Any] = config.encoder.build()
         width = self.encoder.width
         self.ctc = CtcHead(width, config.vocab)
         self.predictor = config.predictor.build(config.vocab)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
 
 from sayso.models.assembly import SpeechModel
+from sayso.models.encoders.attention import AttentionEncoder, AttentionLayer
 
 
 @torch.no_grad()
 def deepen(model: SpeechModel, layers: int) -> SpeechModel:
-    """A model with ``layers`` encoder layers whose first ones are ``model``'s; ValueError where it has more already.
+    """A model with ``layers`` encoder layers whose first ones are ``model``'s; ValueError where it has more already, or
+    layers that cannot pass their input on.
 
     A new layer is a copy of the last one with the last projection of every branch at zero, so that it passes its input
-    on; its LayerNorm takes over the scale that the last one gave.
+    on; its LayerNorm, if there is one behind the branches, takes over the scale that the last one gave.
     """
     config = model.config.encoder
     if layers < config.layers:
@@ -27,22 +28,12 @@ def deepen(model: SpeechModel, layers: int) -> SpeechModel:
     encoder = config.model_copy(update={"layers": layers})
     grown = model.config.model_copy(update={"encoder": encoder}).build()
     grown.load_state_dict(model.state_dict(), strict=False)
+    old, new = model.encoder, grown.encoder
     for index in range(config.layers, layers):
-        grown.encoder.layers[index] = _identity_of(model.encoder.layers[-1])
+        if not isinstance(old, AttentionEncoder) or not isinstance(new, AttentionEncoder):
+            raise ValueError(f"layers of kind {config.kind} have no residual branches; they cannot be deepened")
+        fresh = copy.deepcopy(old.layers[-1])
+        assert isinstance(fresh, AttentionLayer)
+        fresh.become_identity()
+        new.layers[index] = fresh
     return grown.train(model.training)
-
-
-def _identity_of(layer: nn.Module) -> nn.Module:
-    fresh = copy.deepcopy(layer)
-    for name in ("first.3", "second.3", "attention.out", "convolution.out"):
-        projection = fresh.get_submodule(name)
-        assert isinstance(projection, nn.Linear), name
-        nn.init.zeros_(projection.weight)
-        nn.init.zeros_(projection.bias)
-    norm = fresh.get_submodule("norm")
-    assert isinstance(norm, nn.LayerNorm)
-    center = norm.bias.mean()
-    spread = (norm.weight.square().mean() + norm.bias.square().mean() - center.square()).sqrt()
-    norm.weight.copy_(spread.expand_as(norm.weight))
-    norm.bias.copy_(center.expand_as(norm.bias))
-    return fresh

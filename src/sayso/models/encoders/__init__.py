@@ -1,9 +1,29 @@
-"""Encoders. A new one is one file here and one line in the table."""
+"""Encoders. A new one is one file here and one line in the table; ``docs/add_an_encoder.md`` shows it."""
 
 from __future__ import annotations
 
-from sayso.models.encoders.conformer import Conformer, ConformerConfig
+from typing import Annotated, Any, get_args
 
-ENCODERS = {"conformer": ConformerConfig}
-EncoderConfig = ConformerConfig
-Encoder = Conformer
+from pydantic import BeforeValidator, Field
+
+from sayso.models.encoders.base import Encoder, EncoderSettings
+from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.encoders.lstm import LstmConfig
+from sayso.models.encoders.transformer import TransformerConfig
+
+_Table = (
+    ConformerConfig
+    | LstmConfig
+    | TransformerConfig
+)  # fmt: skip
+
+
+def _said(value: Any) -> Any:
+    """Settings that name no kind are a Conformer's."""
+    return {"kind": "conformer", **value} if isinstance(value, dict) else value
+
+
+EncoderConfig = Annotated[_Table, Field(discriminator="kind"), BeforeValidator(_said)]
+ENCODERS: dict[str, type[EncoderSettings]] = {kind.model_fields["kind"].default: kind for kind in get_args(_Table)}
+
+__all__ = ["ENCODERS", "Encoder", "EncoderConfig", "EncoderSettings"]

@@ -1,0 +1,100 @@
+"""What the benchmarks that judge hearing share: recordings of a dev set as features, batches of them, greedy CTC.
+
+Shape letters: ``B`` batch, ``T`` frames, ``D`` encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from _lines import corpora, progress, skip
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sayso.audio import decode
+from sayso.audio.features import FeatureConfig, fbank
+from sayso.core.result import Example
+from sayso.decoding.greedy import CtcGreedy
+from sayso.evaluation.examples import read_examples
+from sayso.evaluation.metrics import EditCounts, word_errors
+from sayso.models.assembly import SpeechModel
+from sayso.models.streaming import Context
+from sayso.text.normalise import normalise
+from sayso.text.tokenizer import Tokenizer
+
+SETS = ("commonvoice-v1/dev.jsonl", "librispeech-devclean-half/dev.jsonl")
+BATCH_FRAMES = 12000  # padded feature frames per batch: bounds memory
+Floats = NDArray[np.float32]
+
+
+def dev_set(name: str, mels: int, limit: int | None, seed: int) -> tuple[list[str], list[Floats]] | None:
+    """Normalised texts and features (T, mels) of a dev set of the corpora; None where it is absent (said on stderr)."""
+    manifest = corpora() / name
+    if not manifest.exists():
+        skip(name, f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
+        return None
+    examples, settings = _choose(read_examples(manifest), limit, seed), FeatureConfig(mels=mels)
+    return [normalise(e.text or "") for e in examples], [fbank(decode.read(e.audio), settings) for e in examples]
+
+
+def encoded(
+    model: SpeechModel, features: list[Floats], context: Context
+) -> Iterator[tuple[list[int], Tensor, list[int]]]:
+    """Indices of like lengths with their frames (B,T,D) and frame counts."""
+    done = 0
+    for group in _batches(features):
+        sizes = [len(features[i]) for i in group]
+        x = torch.zeros(len(group), max(sizes), features[group[0]].shape[1])
+        for row, index in enumerate(group):
+            x[row, : sizes[row]] = torch.from_numpy(features[index])
+        out, frames = model.encoder(x, torch.tensor(sizes), context)
+        yield group, out, frames.tolist()
+        done += len(group)
+        progress(done, len(features))
+
+
+def ctc_texts(model: SpeechModel, tokenizer: Tokenizer, frames: Tensor, counts: list[int]) -> list[str]:
+    """What greedy CTC reads in (B,T,D)."""
+    greedy, log_probs = CtcGreedy(), model.ctc(frames).numpy()
+    rows = [greedy.step(greedy.start(), log_probs[row, :count]) for row, count in enumerate(counts)]
+    return [tokenizer.decode(row.tokens) for row in rows]
+
+
+@torch.no_grad()
+def ctc_errors(
+    model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]], context: Context
+) -> list[EditCounts]:
+    """Word errors of greedy CTC in each recording of ``dev``."""
+    texts, features = dev
+    heard = [""] * len(features)
+    for group, frames, counts in encoded(model, features, context):
+        for index, text in zip(group, ctc_texts(model, tokenizer, frames, counts), strict=True):
+            heard[index] = text
+    return [word_errors(*pair) for pair in zip(texts, heard, strict=True)]
+
+
+def checkpoint(run: Path) -> Path:
+    """The model of a run folder, or the folder itself where it is a checkpoint."""
+    return run / "model" if (run / "model" / "model.json").is_file() else run
+
+
+def _choose(examples: list[Example], limit: int | None, seed: int) -> list[Example]:
+    """All, or a seeded sample of ``limit``."""
+    if limit is None or limit >= len(examples):
+        return examples
+    return [examples[i] for i in sorted(np.random.default_rng(seed).choice(len(examples), limit, replace=False))]
+
+
+def _batches(features: list[Floats]) -> Iterator[list[int]]:
+    """Indices of like lengths, each batch within the bound."""
+    group: list[int] = []
+    for index in sorted(range(len(features)), key=lambda i: len(features[i])):
+        if group and len(features[index]) * (len(group) + 1) > BATCH_FRAMES:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group

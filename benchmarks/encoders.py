@@ -1,0 +1,212 @@
+"""Encoders at equal size and equal steps: LSTM, Transformer, Conformer, and the Conformer without its convolution.
+
+    python benchmarks/encoders.py [--minutes 20 | --steps N] [--corpus librispeech-tc5] [--longest-s 5.5] [--out FOLDER]
+
+Small CTC models differ in the encoder alone. Its feed-forward width (the LSTM's number of cells) is set so that
+encoders have the Conformer's number of parameters within 3%. Each is trained by the real loop with the same seed, data
+and steps: as many steps as the Conformer takes in `--minutes` on this machine, measured first, or `--steps`. WER is
+greedy CTC over dev sets of real people in the streaming context, and a ratio to the Conformer on the same utterances;
+intervals are 95% bootstraps over utterances, of one training run each. `valid_wer` is on held-out parts of the
+corpus. `ms_per_step` is training time. With `--predictors`, transducers that differ in the prediction network alone
+(every one in the table, the stateless one as the reference) are trained the same way; `nats_per_token` is their
+transducer loss on the dev sets. A folder given again goes on where it stopped. One JSON line per figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from _lines import emit
+from _wer import SETS, Floats, ctc_errors, dev_set, encoded
+
+from sayso.core.config import parse
+from sayso.evaluation.bootstrap import ratio
+from sayso.losses import transducer_loss
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.predictors import PREDICTORS
+from sayso.text.tokenizer import Tokenizer
+from sayso.training.progress import to_stderr
+from sayso.training.recipe import Recipe
+from sayso.training.run import run
+
+BENCH, REFERENCE, STATELESS = "encoders", "conformer", "stateless"
+WITHIN = 0.03
+PROBE_STEPS = 30
+SMALL = {"channels": 96, "width": 144, "dropout": 0.0}
+ATTENTION = {**SMALL, "layers": 4, "heads": 4}
+# settings, and the one that makes the size equal
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    REFERENCE: ({"kind": "conformer", **ATTENTION, "feedforward": 384}, "feedforward"),
+    "conformer without convolution": ({"kind": "conformer", **ATTENTION, "convolution": False}, "feedforward"),
+    "transformer": ({"kind": "transformer", **ATTENTION, "layers": 6}, "feedforward"),
+    "lstm": ({"kind": "lstm", **SMALL, "layers": 4}, "hidden"),
+}
+Dev = dict[str, tuple[list[str], list[Floats]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of a comparison have in common."""
+
+    data: dict[str, Any]
+    training: dict[str, Any]
+    vocab: int
+    out: Path
+
+    def train(self, name: str, model: dict[str, Any], **training: Any) -> Path:
+        """Train by the real loop; the run folder."""
+        settings = {
+            "name": name,
+            "model": {"vocab": self.vocab, **model},
+            "data": self.data,
+            "training": {**self.training, **training},
+        }
+        folder = self.out / name.replace(" ", "-")
+        return run(parse(Recipe, settings, where="benchmarks/encoders.py"), folder, to_stderr)
+
+
+def parameters(settings: dict[str, Any]) -> int:
+    """Parameters of the encoder with these settings."""
+    config = parse(ModelConfig, {"encoder": settings}, where="benchmarks/encoders.py").encoder
+    return sum(p.numel() for p in config.build().parameters())
+
+
+def sized(settings: dict[str, Any], knob: str, target: int) -> dict[str, Any]:
+    """``settings`` with ``knob`` such that the encoder has ``target`` parameters within 3%; size is linear in it."""
+    few, many = (parameters({**settings, knob: value}) for value in (64, 128))
+    value = round(64 + (target - few) * 64 / (many - few))
+    chosen = {**settings, knob: value}
+    if value < 8 or abs(parameters(chosen) / target - 1) > WITHIN:
+        raise SystemExit(f"{settings['kind']}: no {knob} gives {target} parameters; change its layers or width")
+    return chosen
+
+
+def taken(folder: Path) -> tuple[int, float]:
+    """Steps and seconds of a run."""
+    state = json.loads((folder / "state" / "state.json").read_text())
+    return int(state["step"]), float(state["seconds"])
+
+
+def valid_wer(folder: Path) -> float | None:
+    """The newest validation of a run; None where it had nothing held out."""
+    file = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return next((row["valid_wer"] for row in reversed(rows) if "valid_wer" in row), None)
+
+
+def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
+    """Errors and words of each utterance, by dev set."""
+    model, tokenizer = load_checkpoint(folder / "model")
+    context = model.encoder.default_context
+    found = {}
+    for name, recordings in dev.items():
+        edits = ctc_errors(model, tokenizer, recordings, context)
+        found[name] = ([float(e.errors) for e in edits], [float(e.length) for e in edits])
+    return found
+
+
+def compare(case: str, reference: str, metric: str, mine: Any, its: Any) -> None:
+    """A figure for each dev set, and what it is to the reference's."""
+    for name, (costs, counts) in mine.items():
+        place = f"{case}/{name.split('/')[0]}"
+        emit(BENCH, place, metric, ratio(costs, counts))
+        if its is not None:
+            emit(BENCH, place, metric, ratio(costs, its[name][0]), reference)
+
+
+def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
+    """Train and judge every case; without steps in the plan, first see how many ``minutes`` hold."""
+    reference = CASES[REFERENCE][0]
+    if "steps" not in plan.training:
+        steps, seconds = taken(plan.train("probe", {"encoder": reference}, steps=PROBE_STEPS))
+        plan.training["steps"] = max(PROBE_STEPS, round(minutes * 60 * steps / seconds))
+        print(f"{minutes} minutes hold {plan.training['steps']} steps of the reference", file=sys.stderr)
+    target, found = parameters(reference), {}
+    for name, (settings, knob) in CASES.items():
+        chosen = sized(settings, knob, target)
+        folder = plan.train(name, {"encoder": chosen})
+        steps, seconds = taken(folder)
+        emit(BENCH, name, "parameters", float(parameters(chosen)))
+        emit(BENCH, name, "steps", float(steps))
+        emit(BENCH, name, "ms_per_step", 1000 * seconds / steps)
+        emit(BENCH, name, "valid_wer", valid_wer(folder))
+        found[name] = judge(folder, dev)
+        compare(name, REFERENCE, "wer", found[name], None if name == REFERENCE else found[REFERENCE])
+
+
+@torch.no_grad()
+def surprise(
+    model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]]
+) -> tuple[list[float], list[float]]:
+    """Nats and tokens of each utterance under the transducer; what cannot be spelled is left out."""
+    texts, features = dev
+    nats, counts = [0.0] * len(texts), [0.0] * len(texts)
+    for group, frames, sizes in encoded(model, features, model.encoder.default_context):
+        for row, index in enumerate(group):
+            tokens = torch.tensor([tokenizer.encode(texts[index])], dtype=torch.int64)
+            length = torch.tensor([tokens.shape[1]])
+            logits = model.joiner(frames[row : row + 1, : sizes[row]], model.predictor(tokens))
+            loss = transducer_loss(logits, tokens, torch.tensor([sizes[row]]), length, reduction="none")
+            if tokens.shape[1] and bool(torch.isfinite(loss).all()):
+                nats[index], counts[index] = float(loss), float(length)
+    return nats, counts
+
+
+def predictors(plan: Plan, dev: Dev) -> None:
+    """Transducers with every prediction network of the table."""
+    found = {}
+    for kind in sorted(PREDICTORS, key=lambda kind: (kind != STATELESS, kind)):
+        model = {"encoder": CASES[REFERENCE][0], "predictor": {"kind": kind}}
+        folder = plan.train(f"{kind} predictor", model, weights={"ctc": 0.3, "transducer": 0.7})
+        loaded = load_checkpoint(folder / "model")
+        found[kind] = {name: surprise(*loaded, recordings) for name, recordings in dev.items()}
+        compare(f"{kind} predictor", STATELESS, "nats_per_token", found[kind],
+                None if kind == STATELESS else found[STATELESS])  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train all cases and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="of the Conformer's training; sets the steps of all"
+    )
+    parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
+    parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
+    parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
+    parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
+    parser.add_argument("--batch-seconds", type=float, default=40.0)
+    parser.add_argument("--vocab", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=200, help="a seeded sample of N utterances of each dev set")
+    parser.add_argument("--predictors", action="store_true", help="compare prediction networks as well")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-encoders"))
+    options = parser.parse_args(arguments)
+    source = {"longest_s": options.longest_s, "clips": options.clips}
+    steps = {} if options.steps is None else {"steps": options.steps}
+    training = {
+        "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
+        "threads": options.threads, "chunks": [0, 4, 8], "precision": "fp32", "validate_every": 10_000,
+        "weights": {"ctc": 1.0, "transducer": 0.0},
+        "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
+    }  # fmt: skip
+    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
+    plan = Plan(data, {**training, **steps}, options.vocab, options.out)
+    options.out.mkdir(parents=True, exist_ok=True)
+    sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
+    dev = {name: recordings for name, recordings in sets.items() if recordings is not None}
+    encoders(plan, dev, options.minutes)
+    if options.predictors:
+        predictors(plan, dev)
+
+
+if __name__ == "__main__":
+    main()
