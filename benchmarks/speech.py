@@ -7,22 +7,19 @@ Greedy CTC and greedy transducer over ``commonvoice-v1`` dev and ``librispeech-d
 language model. The encoder sees the recording through the mask of a stream (chunks, bounded left context), which
 gives what a stream gives. Intervals are 95% bootstraps over utterances (Bisani & Ney 2004); the transducer is also
 given as a ratio to CTC on the same utterances. Dev data is reported, never tuned on. One JSON line per figure.
-
-Shape letters: ``B`` batch, ``T`` frames, ``D`` encoder width, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from _lines import ROOT, corpora, emit, progress, skip
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sayso.audio import decode
 from sayso.audio.features import FeatureConfig, fbank
@@ -35,11 +32,11 @@ from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
+from sayso.training.transducing import transducer_greedy
 
 BENCH = "speech"
 SETS = ("commonvoice-v1/dev.jsonl", "librispeech-devclean-half/dev.jsonl")
 BATCH_FRAMES = 12000  # padded feature frames per batch: bounds memory
-MAX_SYMBOLS = 3  # per frame, as ``decoding.greedy``
 Floats = NDArray[np.float32]
 
 
@@ -62,26 +59,6 @@ def batches(features: list[Floats]) -> Iterator[list[int]]:
         yield group
 
 
-def transducer(model: SpeechModel, encoded: Tensor, lengths: Sequence[int]) -> list[list[int]]:
-    """Greedy transducer of a batch, (B,T,D): all rows move frame by frame, each until its blank (token 0)."""
-    tokens: list[list[int]] = [[] for _ in lengths]
-    context = torch.zeros(len(lengths), model.predictor.context, dtype=torch.int64)
-    predicted, counts = model.predictor.step(context), torch.tensor(list(lengths))
-    for frame in range(encoded.shape[1]):
-        active = counts > frame
-        for _ in range(MAX_SYMBOLS):
-            labels = model.joiner.step(encoded[:, frame], predicted).argmax(-1)
-            active = active & (labels != 0)
-            if not bool(active.any()):
-                break
-            for row in active.nonzero().flatten().tolist():
-                tokens[row].append(int(labels[row]))
-            shifted = torch.cat([context[:, 1:], labels[:, None]], 1)
-            context = torch.where(active[:, None], shifted, context)
-            predicted = model.predictor.step(context)
-    return tokens
-
-
 @torch.no_grad()
 def transcribe(
     model: SpeechModel, tokenizer: Tokenizer, features: list[Floats], context: Context
@@ -96,7 +73,7 @@ def transcribe(
             x[row, : sizes[row]] = torch.from_numpy(features[index])
         encoded, frames = model.encoder(x, torch.tensor(sizes), context)
         log_probs = model.ctc(encoded).numpy()
-        heard = transducer(model, encoded, frames.tolist())
+        heard = transducer_greedy(model, encoded, frames)
         for row, index in enumerate(group):
             best = greedy.step(greedy.start(), log_probs[row, : int(frames[row])])
             ctc[index], rnnt[index] = tokenizer.decode(best.tokens), tokenizer.decode(heard[row])

@@ -31,7 +31,7 @@ def align(log_probs: Floats, tokens: Sequence[int]) -> Hypothesis:
     """
     scores = np.asarray(log_probs, dtype=np.float64)
     labels = np.asarray(tokens, dtype=np.int64)
-    if scores.ndim != 2 or (len(labels) and not (1 <= labels.min() and labels.max() < scores.shape[1])):
+    if scores.ndim != 2 or (len(labels) and not (labels.min() >= 1 and labels.max() < scores.shape[1])):
         raise ValueError(f"log_probs {scores.shape} must be (T, V) and tokens labels of it other than the blank 0")
     needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
     if needed > len(scores):

@@ -53,9 +53,7 @@ def words(
     return found
 
 
-def words_of(
-    hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, offset_s: float = 0.0
-) -> list[Word]:
+def words_of(hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, offset_s: float = 0.0) -> list[Word]:
     """``words`` of what a search or an alignment returned."""
     return words(
         hypothesis.tokens,
