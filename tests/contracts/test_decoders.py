@@ -15,8 +15,8 @@ from sayso.decoding.decoders import CTC_DECODERS, TRANSDUCER_DECODERS, DecoderCo
 from sayso.decoding.hypothesis import Hypothesis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "decoding"))
-from small_domains import random_log_probs  # noqa: E402
-from toy_transducer import Table, Toy, random_packets  # noqa: E402
+from small_domains import random_log_probs
+from toy_transducer import Table, Toy, random_packets
 
 CASES = [(kind, None) for kind in CTC_DECODERS] + [
     (kind, memory) for kind in TRANSDUCER_DECODERS for memory in (False, True)

@@ -21,9 +21,7 @@ def floor_greedy(model: SpeechModel) -> TransducerGreedy:
     """The floor's search, fed by torch one row at a time."""
 
     def run(labels: np.ndarray, states: list[Any]) -> tuple[np.ndarray, list[Any]]:
-        found = [
-            model.predictor.advance(torch.from_numpy(row[None]), s) for row, s in zip(labels, states, strict=True)
-        ]
+        found = [model.predictor.advance(torch.from_numpy(row[None]), s) for row, s in zip(labels, states, strict=True)]
         return np.concatenate([out.numpy() for out, _ in found]), [state for _, state in found]
 
     def join(encoded: np.ndarray, predicted: np.ndarray) -> np.ndarray:
