@@ -112,7 +112,7 @@ def test_every_probability_is_the_published_one(text: list[list[str]], order: in
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_probabilities_of_every_context_sum_to_one(order: int) -> None:
-    for text in (SMALL, random_text(1), [[]], [["a"]]):
+    for text in (SMALL, random_text(1), [[]], [["a"]], [["a", UNK], [UNK, "b"]]):
         model = estimate(text, order, vocabulary=["never", "said"])
         for context in contexts(model):
             assert sum(distribution(model, context).values()) == pytest.approx(1.0, abs=1e-9), context

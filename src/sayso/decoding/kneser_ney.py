@@ -2,8 +2,8 @@
 
 The longest n-grams keep their counts; a shorter one counts the different words before it, unless it begins the
 sentence. Three discounts per order, for counts of one, two and more, come from the counts of counts; what they free
-goes to the next shorter order, at the end to the uniform distribution over the vocabulary, which is all that ``<unk>``
-gets. Probabilities of every context sum to one.
+goes to the next shorter order, at the end to the uniform distribution over the vocabulary, which is all that a word
+gets that was never seen. Probabilities of every context sum to one.
 
 Shape letters: ``m`` n-grams of an order, ``P`` places in the text.
 """
@@ -35,7 +35,8 @@ class _Counts:
 def estimate(sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] = ()) -> NGram:
     """A model of ``order`` from sentences of words (or pieces); words of ``vocabulary`` that never occur count too.
 
-    ``DataError`` for no words at all, or a sentence that holds ``<s>``, ``</s>`` or ``<unk>``.
+    ``<unk>`` in a sentence counts like a word. ``DataError`` for no sentence at all, or one that holds ``<s>``,
+    ``</s>`` or a space.
     """
     if order < 1:
         raise ValueError(f"order {order} must be at least 1")
@@ -75,7 +76,7 @@ def _numbered(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str]) -> 
     text: list[int] = []
     for sentence in sentences:
         for word in sentence:
-            if word in (BOS, EOS, UNK) or not word or word.split() != [word]:
+            if word in (BOS, EOS) or not word or word.split() != [word]:
                 raise DataError(f"'{word}' cannot be a word of the text that a language model is made from")
         text += [0, *[ids.setdefault(word, len(ids)) for word in sentence], 1]
     for word in vocabulary:
