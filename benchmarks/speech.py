@@ -7,50 +7,26 @@ Greedy CTC and greedy transducer over ``commonvoice-v1`` dev and ``librispeech-d
 language model. The encoder sees the recording through the mask of a stream (chunks, bounded left context), which
 gives what a stream gives. Intervals are 95% bootstraps over utterances (Bisani & Ney 2004); the transducer is also
 given as a ratio to CTC on the same utterances. Dev data is reported, never tuned on. One JSON line per figure.
-
-Shape letters: ``B`` batch, ``T`` frames, ``D`` encoder width, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from _lines import ROOT, emit
 from _wer import SETS, Floats, ctc_texts, dev_set, encoded
-from torch import Tensor
 
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import EditCounts, word_errors
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
+from sayso.training.transducing import transducer_greedy
 
 BENCH = "speech"
-MAX_SYMBOLS = 3  # per frame, as ``decoding.greedy``
-
-
-def transducer(model: SpeechModel, encoded: Tensor, lengths: Sequence[int]) -> list[list[int]]:
-    """Greedy transducer of a batch, (B,T,D): all rows move frame by frame, each until its blank (token 0)."""
-    tokens: list[list[int]] = [[] for _ in lengths]
-    context = torch.zeros(len(lengths), model.predictor.context, dtype=torch.int64)
-    predicted, counts = model.predictor.step(context), torch.tensor(list(lengths))
-    for frame in range(encoded.shape[1]):
-        active = counts > frame
-        for _ in range(MAX_SYMBOLS):
-            labels = model.joiner.step(encoded[:, frame], predicted).argmax(-1)
-            active = active & (labels != 0)
-            if not bool(active.any()):
-                break
-            for row in active.nonzero().flatten().tolist():
-                tokens[row].append(int(labels[row]))
-            shifted = torch.cat([context[:, 1:], labels[:, None]], 1)
-            context = torch.where(active[:, None], shifted, context)
-            predicted = model.predictor.step(context)
-    return tokens
 
 
 @torch.no_grad()
@@ -60,7 +36,8 @@ def transcribe(
     """Texts by CTC and by transducer, in the order of ``features`` (T, mels) each."""
     ctc, rnnt = [""] * len(features), [""] * len(features)
     for group, frames, counts in encoded(model, features, context):
-        read, heard = ctc_texts(model, tokenizer, frames, counts), transducer(model, frames, counts)
+        read = ctc_texts(model, tokenizer, frames, counts)
+        heard = transducer_greedy(model, frames, torch.tensor(counts))
         for row, index in enumerate(group):
             ctc[index], rnnt[index] = read[row], tokenizer.decode(heard[row])
     return ctc, rnnt

@@ -14,12 +14,8 @@ import pytest
 import torch
 
 from sayso.core.result import Intent, Result, Slot
-from sayso.decoding.greedy import TransducerGreedy
 from sayso.evaluation.examples import read_examples
-from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
-from sayso.models.joiners import AdditiveConfig
-from sayso.models.predictors import StatelessConfig
 from sayso.nlu.domain import load_domain
 
 ROOT = Path(__file__).parents[1]
@@ -69,24 +65,6 @@ def test_a_line_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> N
         (1.5, None, None),
         (None, None, None),
     ]
-
-
-def test_the_batched_transducer_reads_what_the_streaming_one_does() -> None:
-    torch.manual_seed(0)
-    encoder = ConformerConfig(channels=8, width=16, layers=1, heads=2, feedforward=16)
-    config = ModelConfig(vocab=6, encoder=encoder, predictor=StatelessConfig(width=8), joiner=AdditiveConfig(width=8))
-    model: SpeechModel = config.build().eval()
-    with torch.no_grad():
-        model.joiner.out.bias[0] += 0.3  # some blanks, some symbols, some frames at their bound
-        encoded, lengths = torch.randn(5, 20, 16) * 3, [20, 1, 7, 0, 13]
-        batched = runpy.run_path(str(FOLDER / "speech.py"))["transducer"](model, encoded, lengths)
-        one = TransducerGreedy(
-            lambda labels: model.predictor.step(torch.from_numpy(labels)).numpy(),
-            lambda frame, predicted: model.joiner.step(torch.from_numpy(frame), torch.from_numpy(predicted)).numpy(),
-        )
-        alone = [one.step(one.start(), encoded[row, :n].numpy()).tokens for row, n in enumerate(lengths)]
-    assert batched == alone
-    assert len(batched[0]) > 5 and len({len(tokens) for tokens in batched}) > 2
 
 
 def test_recordings_and_their_meaning_belong_together() -> None:

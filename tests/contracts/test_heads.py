@@ -1,4 +1,4 @@
-"""Heads, predictors and joiners: streams equal wholes, padding is inert, checkpoints round-trip."""
+"""Heads and checkpoints: streams equal wholes, padding is inert, checkpoints round-trip."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from sayso.models.encoders.lstm import LstmConfig
 from sayso.models.encoders.transformer import TransformerConfig
 from sayso.models.growth import deepen
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
-from sayso.models.joiners import JOINERS
-from sayso.models.predictors import PREDICTORS
 from sayso.text.tokenizer import train_tokenizer
 
 HEADS = HeadConfig(intents=("on", "off"), tags=("O", "B-area", "I-area"), width=16)
@@ -44,27 +42,6 @@ def test_slot_tags_ignore_padding() -> None:
     together = head(frames, tokens, lengths)
     alone = head(frames[1:, :3], tokens[1:, :3], lengths[1:])
     torch.testing.assert_close(together[1, :3], alone[0], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", sorted(PREDICTORS))
-def test_predictor_steps_equal_the_whole(kind: str) -> None:
-    torch.manual_seed(0)
-    predictor = PREDICTORS[kind](width=12).build(9).double().eval()
-    targets = torch.randint(1, 9, (2, 5))
-    whole = predictor(targets)
-    assert whole.shape == (2, 6, 12)
-    history = torch.cat([torch.zeros(2, predictor.context, dtype=torch.int64), targets], 1)
-    for u in range(6):
-        torch.testing.assert_close(predictor.step(history[:, u : u + predictor.context]), whole[:, u])
-
-
-@pytest.mark.parametrize("kind", sorted(JOINERS))
-def test_joiner_steps_equal_the_lattice(kind: str) -> None:
-    torch.manual_seed(0)
-    joiner = JOINERS[kind](width=12).build(10, 11, 9).double()
-    encoded, predicted = torch.randn(2, 4, 10, dtype=torch.float64), torch.randn(2, 3, 11, dtype=torch.float64)
-    lattice = joiner(encoded, predicted)
-    torch.testing.assert_close(joiner.step(encoded[:, 1], predicted[:, 2]), lattice[:, 1, 2])
 
 
 def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:

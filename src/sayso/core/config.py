@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, TypeAdapter, ValidationError
 
 from sayso.core.errors import ConfigError, nearest
 
@@ -23,6 +23,14 @@ class Config(BaseModel):
     """Base of every component's settings: frozen, keyword-only, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def one_of(default: str) -> Discriminator:
+    """What tells the members of a union apart, each marked ``Tag(kind)``: its ``kind``, ``default`` where none is said.
+
+    So ``model.predictor.width=128`` needs no ``kind``, and recipes older than the choice stay valid.
+    """
+    return Discriminator(lambda value: value.get("kind", default) if isinstance(value, dict) else value.kind)
 
 
 def parse(model: type[M], data: dict[str, Any], *, where: str) -> M:

@@ -1,1 +1,1 @@
-"""From frame posteriors to hypotheses: greedy decoders, the grammar graph and its filler. numpy only."""
+"""From frame posteriors to hypotheses: greedy and beam searches, language models, the grammar graph. numpy only."""

@@ -1,24 +1,48 @@
 """Greedy decoders for text that no grammar bounds: CTC best path and the transducer's best symbol per step.
 
 Both are streaming state machines whose output does not depend on how the frames are cut into chunks. CTC merges
-repeats across chunks (Graves et al. 2006); the transducer (Graves 2012) has a stateless prediction network that
-sees the last ``context`` tokens (Ghodsi et al. 2020), so its state is those tokens. A guard bounds the symbols
-of one frame: an untrained or mismatched joiner must not loop.
+repeats across chunks (Graves et al. 2006); the transducer (Graves 2012) carries what its prediction network said last.
+A guard bounds the symbols of one frame: an untrained or mismatched joiner must not loop.
 
-Shape letters: ``T`` frames, ``V`` tokens, ``D`` encoder width, ``J`` predictor width.
+Shape letters: ``T`` frames, ``V`` tokens, ``D`` encoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-Floats = NDArray[np.floating]
-Predict = Callable[[NDArray[np.int64]], Floats]  # (1, context) -> (1, J)
-Join = Callable[[Floats, Floats], Floats]  # (1, D), (1, J) -> logits (V,)
+from sayso.core.config import Config
+from sayso.core.errors import ConfigError
+from sayso.decoding.beam import Scorers
+from sayso.decoding.hypothesis import Hypothesis
+from sayso.decoding.predictor import Floats, Join, Predicted, Predictor
+
+
+class CtcGreedyConfig(Config):
+    """CTC best path."""
+
+    kind: Literal["ctc_greedy"] = "ctc_greedy"
+
+    def build(self, scorers: Scorers | None = None) -> CtcGreedy:
+        """A search; ``ConfigError`` for scorers, which one path cannot use."""
+        _no_scorers(scorers, "ctc_beam")
+        return CtcGreedy()
+
+
+class TransducerGreedyConfig(Config):
+    """The transducer's best symbol; at most ``max_symbols`` labels per frame."""
+
+    kind: Literal["greedy"] = "greedy"
+    max_symbols: int = Field(default=3, ge=1)
+
+    def build(self, predictor: Predictor, join: Join, scorers: Scorers | None = None) -> TransducerGreedy:
+        """A search; ``ConfigError`` for scorers, which one path cannot use."""
+        _no_scorers(scorers, "modified, tsd or alsd")
+        return TransducerGreedy(predictor, join, self.max_symbols)
 
 
 @dataclass(kw_only=True)
@@ -31,12 +55,37 @@ class GreedyState:
     log_probs: list[float] = field(default_factory=list)
     frame: int = 0
     last: int = 0  # CTC: label of the previous frame
-    context: NDArray[np.int64] = field(default_factory=lambda: np.zeros((1, 0), dtype=np.int64))
-    predicted: Floats | None = None
+    predicted: Predicted | None = None
 
 
-class CtcGreedy:
+class _Greedy:
+    """What both have in common: one hypothesis, of which nothing changes any more."""
+
+    _name: str
+
+    def partial(self, state: GreedyState) -> Hypothesis:
+        """What was emitted so far; its score is the sum of its tokens' log posteriors, blanks left out."""
+        return Hypothesis(
+            tokens=tuple(state.tokens),
+            frames=tuple(state.frames),
+            ends=tuple(state.ends),
+            log_probs=tuple(state.log_probs),
+            scores={self._name: sum(state.log_probs)},
+        )
+
+    def stable(self, state: GreedyState) -> tuple[int, ...]:
+        """Tokens that will not change: all."""
+        return tuple(state.tokens)
+
+    def finish(self, state: GreedyState) -> list[list[Hypothesis]]:
+        """One talker, one hypothesis."""
+        return [[self.partial(state)]]
+
+
+class CtcGreedy(_Greedy):
     """The best label of every frame, repeats merged, blanks (token 0) dropped."""
+
+    _name = "ctc"
 
     def start(self) -> GreedyState:
         """A stream before any frame."""
@@ -55,33 +104,32 @@ class CtcGreedy:
         return state
 
 
-class TransducerGreedy:
-    """The best symbol until blank, at most ``max_symbols`` per frame; token 0 is blank and pads the first contexts."""
+class TransducerGreedy(_Greedy):
+    """The best symbol until blank (token 0), at most ``max_symbols`` per frame."""
 
-    def __init__(self, predict: Predict, join: Join, context: int = 2, max_symbols: int = 3) -> None:
-        if context < 1 or max_symbols < 1:
-            raise ValueError(f"context ({context}) and max_symbols ({max_symbols}) must be at least 1")
-        self._predict, self._join = predict, join
-        self._context, self._max_symbols = context, max_symbols
+    _name = "transducer"
+
+    def __init__(self, predictor: Predictor, join: Join, max_symbols: int = 3) -> None:
+        if max_symbols < 1:
+            raise ValueError(f"max_symbols ({max_symbols}) must be at least 1")
+        self._predictor, self._join, self._max_symbols = predictor, join, max_symbols
 
     def start(self) -> GreedyState:
         """A stream before any frame."""
-        context = np.zeros((1, self._context), dtype=np.int64)
-        return GreedyState(context=context, predicted=self._predict(context))
+        return GreedyState(predicted=self._predictor.start())
 
     def step(self, state: GreedyState, encoded: Floats) -> GreedyState:
         """Advance in place over (T, D) encoder frames and return ``state``."""
         for frame in encoded:
             for _ in range(self._max_symbols):
                 assert state.predicted is not None, "a state of another decoder"
-                logits = np.asarray(self._join(frame[None], state.predicted), dtype=np.float64).reshape(-1)
+                logits = np.asarray(self._join(frame[None], state.predicted.out), dtype=np.float64)[0]
                 label = int(logits.argmax())
                 if label == 0:
                     break
                 top = float(logits[label])
                 _emit(state, label, -float(np.log(np.exp(logits - top).sum())))
-                state.context = np.concatenate([state.context[:, 1:], [[label]]], axis=1)
-                state.predicted = self._predict(state.context)
+                (state.predicted,) = self._predictor.extend([state.predicted], [label])
             state.frame += 1
         return state
 
@@ -91,3 +139,8 @@ def _emit(state: GreedyState, label: int, log_prob: float) -> None:
     state.frames.append(state.frame)
     state.ends.append(state.frame + 1)
     state.log_probs.append(log_prob)
+
+
+def _no_scorers(scorers: Scorers | None, instead: str) -> None:
+    if scorers:
+        raise ConfigError(f"greedy search has one hypothesis and no use for {', '.join(scorers)}; choose {instead}")

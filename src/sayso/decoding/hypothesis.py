@@ -19,10 +19,12 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One hypothesis of one talker; ``frames[i]`` is the first frame of token ``i``, ``log_probs[i]`` its posterior."""
+    """One hypothesis of one talker; ``frames[i]`` is the first frame of token ``i``, ``ends[i]`` the first after it,
+    ``log_probs[i]`` its best log posterior in between."""
 
     tokens: tuple[int, ...] = ()
     frames: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
     log_probs: tuple[float, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)  # scorer name -> log score, already weighted
     predictor: Any = None  # state of the prediction network, opaque to everyone but the decoder that made it
@@ -48,4 +50,28 @@ class Scorer(Protocol, Generic[S]):
 
     def final(self, states: Sequence[S]) -> NDArray[np.float64]:
         """(n,) log scores of ending in each state."""
+        ...
+
+
+class Decoder(Protocol, Generic[S]):
+    """A streaming search. Whatever it returns does not depend on how the frames were cut into packets."""
+
+    def start(self) -> S:
+        """A stream before any frame."""
+        ...
+
+    def step(self, state: S, frames: NDArray[np.floating]) -> S:
+        """Advance in place over (T, V) log posteriors (CTC) or (T, D) encoder frames; T may be 0. Returns ``state``."""
+        ...
+
+    def partial(self, state: S) -> Hypothesis:
+        """The best hypothesis so far."""
+        ...
+
+    def stable(self, state: S) -> tuple[int, ...]:
+        """Tokens that every later answer begins with; only ever grows."""
+        ...
+
+    def finish(self, state: S) -> list[list[Hypothesis]]:
+        """Per talker the n-best, best first, scorers' endings included. Leaves ``state`` as it is."""
         ...

@@ -7,10 +7,12 @@ long word.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 
 from sayso.core.result import Word
+from sayso.decoding.hypothesis import Hypothesis
 
 
 def words(
@@ -51,6 +53,37 @@ def words(
     return found
 
 
+def words_of(hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, offset_s: float = 0.0) -> list[Word]:
+    """``words`` of what a search or an alignment returned."""
+    return words(
+        hypothesis.tokens,
+        hypothesis.frames,
+        hypothesis.log_probs,
+        pieces,
+        frame_s=frame_s,
+        ends=hypothesis.ends or None,
+        offset_s=offset_s,
+    )
+
+
+def nbest_confidences(nbest: Sequence[Hypothesis], pieces: Sequence[str]) -> list[float]:
+    """Per word of the best hypothesis, the share of the n-best list's probability that says it at that place.
+
+    The word posterior of Wessel et al. (2001) on a list: another hypothesis says a word where a run of words that both
+    have in common holds it. 1 for each word of a list of one. No hypotheses give none.
+    """
+    if not nbest:
+        return []
+    texts = [_texts(hypothesis.tokens, pieces) for hypothesis in nbest]
+    scores = [hypothesis.score for hypothesis in nbest]
+    weights = [math.exp(score - max(scores)) if score > -math.inf else float(len(nbest) == 1) for score in scores]
+    said = [0.0] * len(texts[0])
+    for text, weight in zip(texts, weights, strict=True):
+        for place in _shared(texts[0], text):
+            said[place] += weight
+    return [min(1.0, value / sum(weights)) for value in said]
+
+
 def spans_of(tokens: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
     """First and last token index of every word; tokens before the first '▁' make a word too."""
     starts = [i for i, token in enumerate(tokens) if i == 0 or pieces[token].startswith("▁")]
@@ -59,3 +92,15 @@ def spans_of(tokens: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, in
 
 def _text(piece: str) -> str:
     return "" if piece.startswith("<") and piece.endswith(">") else piece.replace("▁", "")
+
+
+def _texts(tokens: Sequence[int], pieces: Sequence[str]) -> list[str]:
+    """The texts of ``words``, which leaves out what has none."""
+    found = ["".join(_text(pieces[t]) for t in tokens[first : last + 1]) for first, last in spans_of(tokens, pieces)]
+    return [text for text in found if text]
+
+
+def _shared(first: Sequence[str], second: Sequence[str]) -> list[int]:
+    """Places of ``first`` that ``second`` has too, in the same order."""
+    blocks = difflib.SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks()
+    return [place for block in blocks for place in range(block.a, block.a + block.size)]

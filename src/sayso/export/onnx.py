@@ -12,7 +12,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +48,7 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
     graphs: dict[Role, Exported] = {
         "encoder": _encoder(model, chunk_frames, left_frames),
         "ctc": _export(_Ctc(model), (frames,), _Names("ctc", ("x",), ("log_probs",))),
-        "predictor": _export(
-            _Predictor(model),
-            (torch.zeros(2, model.predictor.context, dtype=torch.int64),),
-            _Names("predictor", ("labels",), ("out",)),
-        ),
+        "predictor": _predictor(model),
         "joiner": _export(
             _Joiner(model),
             (torch.zeros(2, width), torch.zeros(2, model.predictor.width)),
@@ -97,12 +93,14 @@ class _Ctc(nn.Module):
 
 
 class _Predictor(nn.Module):
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, model: SpeechModel, names: Sequence[str], kind: Any) -> None:
         super().__init__()
-        self.predictor = model.predictor
+        self.predictor, self._names, self._kind = model.predictor, tuple(names), kind
 
-    def forward(self, labels: Tensor) -> Tensor:
-        return self.predictor.step(labels)
+    def forward(self, labels: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        state = self._kind.from_named(dict(zip(self._names, states, strict=True)))
+        out, following = self.predictor.advance(labels, state)
+        return (out, *following.named().values())
 
 
 class _Joiner(nn.Module):
@@ -140,6 +138,22 @@ class _Slots(nn.Module):
 def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exported:
     state = model.encoder.init_state(2, Context(chunk_frames, left_frames))
     tensors = state.named()
+    features = torch.zeros(2, FACTOR * chunk_frames, model.config.encoder.mels)
+    lengths = torch.full((2,), FACTOR * chunk_frames)
+    names = _Names("encoder", ("x", "lengths"), ("out", "out_lengths"), _pairs(tensors))
+    return _export(_Encoder(model, list(tensors), type(state)), (features, lengths, *tensors.values()), names)
+
+
+def _predictor(model: SpeechModel) -> Exported:
+    state = model.predictor.init_state(2)
+    tensors = state.named()
+    labels = torch.zeros(2, model.predictor.context, dtype=torch.int64)
+    names = _Names("predictor", ("labels",), ("out",), _pairs(tensors))
+    return _export(_Predictor(model, list(tensors), type(state)), (labels, *tensors.values()), names)
+
+
+def _pairs(tensors: Mapping[str, Tensor]) -> tuple[StatePair, ...]:
+    """States that begin with zeros, as the manifest tells them."""
     pairs = []
     for name, tensor in tensors.items():
         assert not tensor.any(), f"state {name} does not begin with zeros"
@@ -150,10 +164,7 @@ def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exporte
             dtype="int64" if tensor.dtype == torch.int64 else "float32",
         )
         pairs.append(pair)
-    features = torch.zeros(2, FACTOR * chunk_frames, model.config.encoder.mels)
-    lengths = torch.full((2,), FACTOR * chunk_frames)
-    names = _Names("encoder", ("x", "lengths"), ("out", "out_lengths"), tuple(pairs))
-    return _export(_Encoder(model, list(tensors), type(state)), (features, lengths, *tensors.values()), names)
+    return tuple(pairs)
 
 
 def _intent(head: IntentHead, frames: Tensor, counts: Tensor) -> Exported:
@@ -178,7 +189,8 @@ def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> 
     inputs = [*names.inputs, *(pair.input for pair in names.states)]
     outputs = [*names.outputs, *(pair.output for pair in names.states)]
     axes = tuple({0: _BATCH, 1: _TOKENS} if name in names.tokens else {0: _BATCH} for name in inputs)
-    fixed = len(inputs) - len(names.states) if isinstance(module, _Encoder) else len(inputs)
+    variadic = isinstance(module, _Encoder | _Predictor) and names.states
+    fixed = len(inputs) - len(names.states) if variadic else len(inputs)
     shapes = (*axes[:fixed], axes[fixed:]) if fixed < len(axes) else axes  # variadic states are one argument
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(

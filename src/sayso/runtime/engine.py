@@ -25,6 +25,7 @@ from sayso.core.bundle import Bundle
 from sayso.core.config import Config, parse
 from sayso.core.errors import BundleError, ConfigError
 from sayso.decoding.graph import GraphConfig, GraphSearch
+from sayso.decoding.predictor import Predictor
 from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration
 from sayso.nlu.policy import PolicyConfig
@@ -109,23 +110,23 @@ class Engine:
             for i, n in enumerate(frames.tolist())
         ]
 
-    def predict(self, labels: NDArray[np.int64]) -> Floats:
-        """Transducer prediction network: (B, context) to (B, J)."""
-        return self._graphs["predictor"].run({"labels": labels})[0]["out"]
+    @property
+    def predictor(self) -> Predictor:
+        """The transducer's prediction network, with or without a state."""
+        return Predictor(self._predict, self.manifest.label_context, self._graphs["predictor"].start())
 
     def join(self, encoded: Floats, predicted: Floats) -> Floats:
         """Transducer joiner: (B, D) and (B, J) to logits (B, V)."""
         return self._graphs["joiner"].run({"encoded": encoded, "predicted": predicted})[0]["logits"]
 
     @property
-    def label_context(self) -> int:
-        """Labels that the prediction network sees."""
-        return self.manifest.label_context
-
-    @property
     def has_transducer(self) -> bool:
         """Whether free text comes from the transducer; else from CTC."""
         return "predictor" in self._graphs and "joiner" in self._graphs
+
+    def _predict(self, labels: NDArray[np.int64], states: list[State]) -> tuple[Floats, list[State]]:
+        out, following = self._graphs["predictor"].run({"labels": labels}, stack(states))
+        return out["out"], split(following, len(states))
 
     def _intents(
         self, states: Sequence[NeuralState], encoded: Floats, frames: NDArray[np.int64]

@@ -48,10 +48,15 @@ class Graph:
         return {pair.input: np.full((batch, *pair.shape), pair.initial, dtype=pair.dtype) for pair in self.spec.states}
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> tuple[dict[str, Array], State]:
-        """Outputs by name and the next state. Optional inputs that are not given take the manifest's value."""
+        """Outputs by name and the next state; without ``state``, from before the first sample.
+
+        Optional inputs that are not given take the manifest's value.
+        """
         feed: dict[str, Array] = {name: np.asarray(value, self._dtypes[name]) for name, value in inputs.items()}
         for name, value in self.spec.optional.items():
             feed.setdefault(name, np.asarray(value, self._dtypes[name]))
+        if state is None and self.spec.states:
+            state = self.start(len(feed[self.spec.inputs[0]]))
         feed.update(state or {})
         values = self._session.run(self._fetch, feed)
         count = len(self.spec.outputs)

@@ -45,9 +45,7 @@ class Stream:
         self._activity = Activity(engine.limits.speech_probability) if engine.limits.vad else None
         self._search, counts = with_lists(engine, lists)
         self._graph = None if self._search is None else self._search.start()
-        self._transducer = (
-            TransducerGreedy(engine.predict, engine.join, engine.label_context) if engine.has_transducer else None
-        )
+        self._transducer = TransducerGreedy(engine.predictor, engine.join) if engine.has_transducer else None
         self._ctc = CtcGreedy()
         self._free = (self._transducer or self._ctc).start()
         self._neural = engine.start()
