@@ -50,59 +50,8 @@ def inside_lattice(frames: Tensor, labels: Tensor, size: int, positions: int) ->
     return (t < frames[:, None, None]) & (u <= labels[:, None, None])
 
 
-class _PointScores(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, blank: int) -> Tensor:
-        wide = _wide(logits.detach())
-        index = labels[..., None].clamp(0, logits.shape[-1] - 1)
-        total = torch.logsumexp(wide, -1, keepdim=True)
-        total = torch.where(torch.isfinite(total), total, 0.0)  # a point without any outcome: -inf, not NaN
-        ctx.save_for_backward(logits, index)
-        ctx.blank = blank
-        return torch.cat([wide[..., blank : blank + 1], wide.gather(-1, index)], -1) - total
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, earned: Tensor) -> tuple[Tensor, None, None]:
-        logits, index = ctx.saved_tensors
-        gradient = torch.softmax(_wide(logits), -1)
-        either = earned.sum(-1, keepdim=True)
-        gradient *= -either
-        dead = (either[..., 0] == 0).nonzero(as_tuple=True)
-        gradient[dead] = 0.0  # padding may hold anything, NaN too
-        gradient[..., ctx.blank] += earned[..., 0]
-        gradient.scatter_add_(-1, index, earned[..., 1:])
-        return gradient.to(logits.dtype), None, None
-
-
-class _Lattice(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, scores: Tensor, frames: Tensor, labels: Tensor, fastemit_lambda: float
-    ) -> tuple[Tensor, Tensor]:
-        loss, occupancy = _solve(scores, frames, labels)
-        ctx.save_for_backward(occupancy, torch.isfinite(loss))
-        ctx.fastemit_lambda = fastemit_lambda
-        ctx.mark_non_differentiable(occupancy)
-        return loss, occupancy
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
-        occupancy, possible = ctx.saved_tensors
-        # what is done with an infinite loss may give an infinite gradient, and zero occupancy does not silence that
-        gradient = torch.where(possible, gradient, 0.0)
-        earned = occupancy * -gradient[:, None, None, None]
-        earned[..., 1] *= 1 + ctx.fastemit_lambda
-        return earned, None, None, None
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _solve(scores: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (B,) and occupancies (B,T,P,2)."""
+def solve_lattice(scores: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``lattice_loss`` returns, without a gradient."""
     batch, size, positions, _ = scores.shape
     inside = inside_lattice(frames, labels, size, positions)
     # steps that leave the row's own lattice are impossible, but for the last blank
@@ -120,6 +69,69 @@ def _solve(scores: Tensor, frames: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     after = functional.pad(beta[:, :size, 1:], (0, 1), value=-torch.inf)
     taken = torch.stack([blank + beta[:, 1:], label + after], -1)
     return -likelihood, torch.exp((alpha[:, :size] - end)[..., None] + taken)
+
+
+def score_gradient(loss: Tensor, occupancy: Tensor, gradient: Tensor, fastemit_lambda: float) -> Tensor:
+    """Gradient (B,T,P,2) of the scores, given that (B,) of the losses."""
+    # what is done with an infinite loss may give an infinite gradient, and zero occupancy does not silence that
+    gradient = torch.where(torch.isfinite(loss), gradient, 0.0)
+    earned = occupancy * -gradient[:, None, None, None]
+    earned[..., 1] *= 1 + fastemit_lambda
+    return earned
+
+
+def logit_gradient(logits: Tensor, labels: Tensor, earned: Tensor, blank: int) -> Tensor:
+    """Gradient of logits (...,V), given that (...,2) of their point scores; exactly zero where that is zero."""
+    gradient = torch.softmax(_wide(logits), -1)
+    either = earned.sum(-1, keepdim=True)
+    gradient *= -either
+    gradient[(either[..., 0] == 0).nonzero(as_tuple=True)] = 0.0  # padding may hold anything, NaN too
+    gradient[..., blank] += earned[..., 0]
+    gradient.scatter_add_(-1, _index(labels, logits), earned[..., 1:])
+    return gradient.to(logits.dtype)
+
+
+class _PointScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, blank: int) -> Tensor:
+        wide = _wide(logits.detach())
+        ctx.save_for_backward(logits, labels)
+        ctx.blank = blank
+        log_probs = torch.log_softmax(wide, -1)
+        scores = torch.cat([log_probs[..., blank : blank + 1], log_probs.gather(-1, _index(labels, wide))], -1)
+        # a point without any outcome: impossible, not NaN
+        return scores.masked_fill((wide.amax(-1) == -torch.inf)[..., None], -torch.inf)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, earned: Tensor) -> tuple[Tensor, None, None]:
+        logits, labels = ctx.saved_tensors
+        return logit_gradient(logits, labels, earned, ctx.blank), None, None
+
+
+class _Lattice(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, frames: Tensor, labels: Tensor, fastemit_lambda: float
+    ) -> tuple[Tensor, Tensor]:
+        loss, occupancy = solve_lattice(scores, frames, labels)
+        ctx.save_for_backward(loss, occupancy)
+        ctx.fastemit_lambda = fastemit_lambda
+        ctx.mark_non_differentiable(occupancy)
+        return loss, occupancy
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        return score_gradient(*ctx.saved_tensors, gradient, ctx.fastemit_lambda), None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _index(labels: Tensor, logits: Tensor) -> Tensor:
+    return labels[..., None].clamp(0, logits.shape[-1] - 1)
 
 
 class _Mirror:
