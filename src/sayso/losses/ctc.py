@@ -112,7 +112,7 @@ class _Ctc(torch.autograd.Function):
         return -likelihood
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         occupancy, index, possible = ctx.saved_tensors
         shape, dtype = ctx.like

@@ -20,9 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def lattice_loss(
-    scores: Tensor, frames: Tensor, labels: Tensor, fastemit_lambda: float = 0.0
-) -> tuple[Tensor, Tensor]:
+def lattice_loss(scores: Tensor, frames: Tensor, labels: Tensor, fastemit_lambda: float = 0.0) -> tuple[Tensor, Tensor]:
     """Negative log-likelihoods (B,) of scores (B,T,P,2), and the occupancies (B,T,P,2), which carry no gradient.
 
     ``frames`` and ``labels`` (B,) are the rows' own sizes; scores outside may be anything and get zero gradient. A row
@@ -103,7 +101,7 @@ class _PointScores(torch.autograd.Function):
         return scores.masked_fill((wide.amax(-1) == -torch.inf)[..., None], -torch.inf)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, earned: Tensor) -> tuple[Tensor, None, None]:
         logits, labels = ctx.saved_tensors
         return logit_gradient(logits, labels, earned, ctx.blank), None, None
@@ -121,9 +119,10 @@ class _Lattice(torch.autograd.Function):
         return loss, occupancy
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
-        return score_gradient(*ctx.saved_tensors, gradient, ctx.fastemit_lambda), None, None, None
+        loss, occupancy = ctx.saved_tensors
+        return score_gradient(loss, occupancy, gradient, ctx.fastemit_lambda), None, None, None
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -164,12 +163,12 @@ def _sweep(stay: Tensor, move: Tensor) -> Tensor:
         torch.logaddexp(one, two, out=here[n])
     # undo the skew: a longer row length moves row u by u to the left
     turned = functional.pad(reached[:, :, 1:].permute(1, 2, 0).flatten(1), (0, positions))
-    return turned.unflatten(1, (positions, -1))[:, :, :size].transpose(1, 2)
+    return turned.view(batch, positions, -1)[:, :, :size].transpose(1, 2)
 
 
 def _skew(x: Tensor) -> Tensor:
     """(B,T,P) to (T+P-1,B,P) with entry (t,u) at (t+u,u); -inf elsewhere."""
-    positions = x.shape[2]
+    batch, _, positions = x.shape
     turned = functional.pad(x.transpose(1, 2), (0, positions), value=-torch.inf).flatten(1)
     # cutting P off the end makes each row one shorter, which moves row u by u to the right
-    return turned[:, :-positions].unflatten(1, (positions, -1)).permute(2, 0, 1).contiguous()
+    return turned[:, :-positions].reshape(batch, positions, -1).permute(2, 0, 1).contiguous()

@@ -110,14 +110,14 @@ class _Tiles:
             most = max(1, self.points // u)
             across = [
                 torch.cat([_forgetful(self._tile, e, *p) for p in self._columns(pred[row, :u], row)], 1)
-                for e in enc[row, :t].split(most)
+                for e in torch.split(enc[row, :t], most)
             ]
             rows.append(functional.pad(torch.cat(across), (0, 0, 0, positions - u, 0, size - t)))
         return torch.stack(rows)
 
     def _columns(self, pred: Tensor, row: int) -> Iterator[tuple[Tensor, Tensor]]:
         labels = self.labels[row, : len(pred)]
-        return zip(pred.split(self.points), labels.split(self.points), strict=True)
+        return zip(torch.split(pred, self.points), torch.split(labels, self.points), strict=True)
 
     def _tile(self, enc: Tensor, pred: Tensor, labels: Tensor) -> Tensor:
         return point_scores(self.logits(enc, pred), labels.expand(len(enc), -1), self.blank)
@@ -127,7 +127,7 @@ class _Tiles:
         visits = occupancy.sum(-1)
         floor = torch.finfo(visits.dtype).eps * visits.mean((1, 2), keepdim=True)
         alive = functional.pad(visits > floor, (0, 0, 0, -visits.shape[1] % LIVE_FRAMES))
-        columns = alive.unflatten(1, (-1, LIVE_FRAMES)).any(2).int()  # (B,T/LIVE_FRAMES,P)
+        columns = alive.reshape(len(alive), -1, LIVE_FRAMES, alive.shape[2]).any(2).int()  # (B,T/LIVE_FRAMES,P)
         first, last = columns.argmax(2).tolist(), columns.flip(2).argmax(2).tolist()
         for row, chunk in columns.any(2).nonzero().tolist():
             begin, end = first[row][chunk], occupancy.shape[2] - last[row][chunk]
@@ -147,7 +147,7 @@ class _Lean(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         loss, occupancy, enc, pred, *held = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
@@ -157,7 +157,9 @@ class _Lean(torch.autograd.Function):
             e, p = enc[row, t].detach().requires_grad_(), pred[row, u].detach().requires_grad_()
             labels = tiles.labels[row, u].expand(len(e), -1)
             with torch.enable_grad(), ctx.casting:
-                share = _Share.apply(tiles.logits(e, p), labels, earned[row, t, u], tiles.blank)
+                share: Tensor = _Share.apply(  # type: ignore[no-untyped-call]
+                    tiles.logits(e, p), labels, earned[row, t, u], tiles.blank
+                )
             found = torch.autograd.grad(share, (e, p, *held), allow_unused=True)
             for total, part in zip((sums[0][row, t], sums[1][row, u], *sums[2:]), found, strict=True):
                 if part is not None:
@@ -175,7 +177,7 @@ class _Share(torch.autograd.Function):
         return earned.new_zeros(())
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None, None, None]:
         logits, labels, earned = ctx.saved_tensors
         return logit_gradient(logits, labels, earned, ctx.blank), None, None, None
