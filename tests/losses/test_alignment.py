@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from sayso.losses.alignment import ctc_emission_frames
+from sayso.losses.alignment import ctc_alignment, ctc_emission_frames
 
 
 def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
@@ -23,10 +23,19 @@ def first_frames(path: tuple[int, ...]) -> list[int]:
     return found
 
 
-def brute(log_probs: torch.Tensor, target: tuple[int, ...]) -> list[int]:
+def places(path: tuple[int, ...]) -> list[int]:
+    found, place, before = [], -1, 0
+    for label in path:
+        place += label not in (0, before)
+        found.append(place if label else -1)
+        before = label
+    return found
+
+
+def brute(log_probs: torch.Tensor, target: tuple[int, ...]) -> tuple[int, ...]:
     frames, size = log_probs.shape
     paths = [p for p in itertools.product(range(size), repeat=frames) if collapse(p) == target]
-    return first_frames(max(paths, key=lambda p: sum(float(log_probs[t, label]) for t, label in enumerate(p))))
+    return max(paths, key=lambda p: sum(float(log_probs[t, label]) for t, label in enumerate(p)))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -40,9 +49,11 @@ def test_best_path_of_a_ragged_batch(seed: int) -> None:
     lengths = torch.tensor([length for _, length in rows])
     counts = torch.tensor([len(target) for target, _ in rows])
     found = ctc_emission_frames(log_probs, targets, lengths, counts)
+    path = ctc_alignment(log_probs, targets, lengths, counts)
     for row, (target, length) in enumerate(rows):
-        wanted = brute(log_probs[row, :length], target) if target else []
-        assert found[row].tolist() == wanted + [0] * (3 - len(target))
+        best = brute(log_probs[row, :length], target)
+        assert found[row].tolist() == first_frames(best) + [0] * (3 - len(target))
+        assert path[row].tolist() == places(best) + [-1] * (6 - length)
 
 
 def test_padding_and_batch_mates_change_nothing() -> None:
@@ -57,8 +68,8 @@ def test_padding_and_batch_mates_change_nothing() -> None:
     assert together[0].tolist() == [*alone[0].tolist(), 0, 0]
 
 
-def test_a_target_that_does_not_fit_stays_in_bounds() -> None:
+def test_a_target_that_does_not_fit_has_no_path() -> None:
     log_probs = torch.log_softmax(torch.randn(1, 2, 4), -1)
-    found = ctc_emission_frames(log_probs, torch.tensor([[1, 2, 3]]), torch.tensor([2]), torch.tensor([3]))
-    assert found.shape == (1, 3)
-    assert bool(((found >= 0) & (found < 2)).all())
+    row = (log_probs, torch.tensor([[1, 2, 3]]), torch.tensor([2]), torch.tensor([3]))
+    assert ctc_emission_frames(*row).tolist() == [[0, 0, 0]]
+    assert ctc_alignment(*row).tolist() == [[-1, -1]]

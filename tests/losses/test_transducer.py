@@ -133,3 +133,36 @@ def test_wrong_shapes_are_named() -> None:
         transducer_loss(logits, targets, frames * 0, labels)
     with pytest.raises(ValueError, match="other than the blank"):
         transducer_loss(logits, targets * 0, frames, labels)
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_fastemit_is_its_definition(blank: int) -> None:
+    """Label log-probabilities earn 1 + lambda times as much (Yu et al. 2021), blanks what they did."""
+    logits, targets, frames, labels = ragged()
+    targets[targets == blank] = 1 if blank != 1 else 3
+    logits.requires_grad_()
+    loss = transducer_loss(logits, targets, frames, labels, blank, "sum", 0.4)
+    torch.testing.assert_close(loss, transducer_loss(logits, targets, frames, labels, blank, "sum"))
+    (got,) = torch.autograd.grad(loss, logits)
+    fixed, free = logits.detach().log_softmax(-1), logits.log_softmax(-1)
+
+    def split(blanks: Tensor, others: Tensor) -> Tensor:
+        """The loss with the log-probability of the blank read from one tensor and of labels from another."""
+        mixed = torch.where(torch.arange(5) == blank, blanks, others)
+        rows = zip(mixed, targets, frames.tolist(), labels.tolist(), strict=True)
+        return torch.stack([summed(row[:t, : u + 1], target[:u].tolist(), blank) for row, target, t, u in rows]).sum()
+
+    (want,) = torch.autograd.grad(split(free, free) + 0.4 * split(fixed, free), logits)
+    torch.testing.assert_close(got, want)
+
+
+def summed(log_probs: Tensor, target: list[int], blank: int) -> Tensor:
+    """The loss of one (T,U+1,V) of log-probabilities that need not sum to one, by autograd through every step."""
+    frames, positions = log_probs.shape[:2]
+    reach: dict[tuple[int, int], Tensor] = {(0, 0): log_probs.new_zeros(())}
+    for t, u in itertools.product(range(frames), range(positions)):
+        ways = [reach[t - 1, u] + log_probs[t - 1, u, blank]] if t else []
+        ways += [reach[t, u - 1] + log_probs[t, u - 1, target[u - 1]]] if u else []
+        if ways:
+            reach[t, u] = torch.stack(ways).logsumexp(0)
+    return -(reach[frames - 1, positions - 1] + log_probs[frames - 1, positions - 1, blank])

@@ -1,8 +1,25 @@
 """Losses: tensors, lengths and pure functions in, a number out. They never see models."""
 
-from sayso.losses.ctc import ctc_loss
+from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
+from sayso.losses.lean import transducer_loss_lean
+from sayso.losses.pruned import transducer_loss_pruned, transducer_loss_simple
 from sayso.losses.transducer import transducer_loss
 
-LOSSES = {"ctc": ctc_loss, "transducer": transducer_loss}
+LOSSES = {
+    "ctc": ctc_loss,
+    "ctc_lattice": ctc_loss_lattice,
+    "transducer": transducer_loss,
+    "transducer_lean": transducer_loss_lean,
+    "transducer_pruned": transducer_loss_pruned,
+    "transducer_simple": transducer_loss_simple,
+}
 
-__all__ = ["LOSSES", "ctc_loss", "transducer_loss"]
+__all__ = [
+    "LOSSES",
+    "ctc_loss",
+    "ctc_loss_lattice",
+    "transducer_loss",
+    "transducer_loss_lean",
+    "transducer_loss_pruned",
+    "transducer_loss_simple",
+]
