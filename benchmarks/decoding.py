@@ -137,15 +137,7 @@ def alone(arguments: argparse.Namespace) -> None:
     side, decoder = searches(engine, arguments.beam, text)[arguments.only]
     for file in arguments.audio:
         search(decoder, [pair[side == "transducer"] for pair in hear(engine, decode.read(file))])
-    print(json.dumps({"peak_mb": own_peak_mb()}))
-
-
-def own_peak_mb() -> float:
-    """As ``peak_mb``, which on Linux begins with the peak of whoever started the process: here a bigger one."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak_mb()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in status.read_text().splitlines() if "VmHWM" in line)
+    print(json.dumps({"peak_mb": peak_mb()}))
 
 
 def lines(path: Path | None) -> list[str]:

@@ -30,10 +30,9 @@ TILE_BYTES = 24 << 20  # of a tile's activations; well below what one utterance 
 LIVE_FRAMES = 16  # of a tile in the second run: the shorter, the closer tiles follow the paths
 
 
-class TransducerOptions(TypedDict, total=False):
-    """``reduction`` (default "mean", over B) and ``fastemit_lambda`` (default 0), as in ``transducer_loss``."""
+class FastEmit(TypedDict, total=False):
+    """``fastemit_lambda`` (default 0), as in ``transducer_loss``."""
 
-    reduction: Reduction
     fastemit_lambda: float
 
 
@@ -45,7 +44,8 @@ def transducer_loss_lean(
     logit_lengths: Tensor,
     target_lengths: Tensor,
     blank: int = 0,
-    **options: Unpack[TransducerOptions],
+    reduction: Reduction = "mean",
+    **options: Unpack[FastEmit],
 ) -> Tensor:
     """``transducer_loss`` of the logits that ``join`` makes of enc (B,T,J) and pred (B,U+1,J), with their gradients.
 
@@ -54,7 +54,7 @@ def transducer_loss_lean(
     where one of these was itself computed from others, autograd walks tile by tile, which is slower. Padding of
     ``enc`` and ``pred`` is never read. ValueError on shapes that do not fit.
     """
-    settings = _Settings(**options)
+    fastemit_lambda = options.get("fastemit_lambda", 0.0)
     check_sides(enc, pred)
     check_lattice(torch.Size([*enc.shape[:2], pred.shape[1]]), targets, logit_lengths, target_lengths)
     vocab, held = _look_into(join, enc, pred)
@@ -63,22 +63,16 @@ def transducer_loss_lean(
     points = max(1, TILE_BYTES // (8 * (vocab + enc.shape[2])))
     tiles = _Tiles(join, next_labels(targets), logit_lengths, target_lengths, blank, points)
     if held is None:
-        loss, _ = lattice_loss(tiles.scores(enc, pred), logit_lengths, target_lengths, settings.fastemit_lambda)
+        loss, _ = lattice_loss(tiles.scores(enc, pred), logit_lengths, target_lengths, fastemit_lambda)
     else:
-        loss = _Lean.apply(tiles, settings.fastemit_lambda, enc, pred, *held)  # type: ignore[no-untyped-call]
-    return reduce(loss, settings.reduction)
+        loss = _Lean.apply(tiles, fastemit_lambda, enc, pred, *held)  # type: ignore[no-untyped-call]
+    return reduce(loss, reduction)
 
 
 def check_sides(enc: Tensor, pred: Tensor) -> None:
     """ValueError unless the two sides of a joiner are (B,T,J) and (B,U+1,J)."""
     if enc.dim() != 3 or pred.dim() != 3 or enc.shape[0] != pred.shape[0]:
         raise ValueError(f"enc must be (B,T,J) and pred (B,U+1,J); got {list(enc.shape)}, {list(pred.shape)}")
-
-
-@dataclass(frozen=True)
-class _Settings:
-    reduction: Reduction = "mean"
-    fastemit_lambda: float = 0.0
 
 
 @dataclass(frozen=True)

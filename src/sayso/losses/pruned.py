@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from sayso.losses.ctc import Reduction, reduce
 from sayso.losses.lattice import inside_lattice, lattice_loss, point_scores
-from sayso.losses.lean import Join, TransducerOptions, check_sides
+from sayso.losses.lean import FastEmit, Join, check_sides
 from sayso.losses.transducer import check_labels, check_lattice, next_labels
 
 
-class PrunedOptions(TransducerOptions, total=False):
+class PrunedOptions(FastEmit, total=False):
     """``blank`` (default 0), ``reduction``, ``fastemit_lambda``, and the simple joiner.
 
     ``simple`` is (am (B,T,V), lm (B,U+1,V)), unnormalised, whose sum are the simple joiner's logits; without it they
@@ -32,6 +32,7 @@ class PrunedOptions(TransducerOptions, total=False):
     """
 
     blank: int
+    reduction: Reduction
     simple: tuple[Tensor, Tensor] | None
     simple_scale: float
 
