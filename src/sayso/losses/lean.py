@@ -26,7 +26,7 @@ from sayso.losses.lattice import lattice_loss, logit_gradient, point_scores, sco
 from sayso.losses.transducer import check_labels, check_lattice, next_labels
 
 Join = Callable[[Tensor, Tensor], Tensor]
-TILE_BYTES = 24 << 20  # of a tile's activations; well below what one utterance of the whole lattice takes
+TILE_BYTES = 20 << 20  # of a tile's activations, and in the second run of what it adds to the gradients of weights
 LIVE_FRAMES = 16  # of a tile in the second run: the shorter, the closer tiles follow the paths
 
 
@@ -116,7 +116,7 @@ class _Tiles:
     def _tile(self, enc: Tensor, pred: Tensor, labels: Tensor) -> Tensor:
         return point_scores(self.logits(enc, pred), labels.expand(len(enc), -1), self.blank)
 
-    def live(self, occupancy: Tensor) -> Iterator[tuple[int, slice, slice]]:
+    def live(self, occupancy: Tensor, points: int) -> Iterator[tuple[int, slice, slice]]:
         """Tiles (row, frames, positions) that cover all points but those whose occupancies (B,T,P,2) sum to nothing."""
         visits = occupancy.sum(-1)
         floor = torch.finfo(visits.dtype).eps * visits.mean((1, 2), keepdim=True)
@@ -126,7 +126,7 @@ class _Tiles:
         for row, chunk in columns.any(2).nonzero().tolist():
             begin, end = first[row][chunk], occupancy.shape[2] - last[row][chunk]
             frames = slice(chunk * LIVE_FRAMES, min((chunk + 1) * LIVE_FRAMES, int(self.frames[row])))
-            width = max(1, self.points // LIVE_FRAMES)
+            width = max(1, points // LIVE_FRAMES)
             for u in range(begin, end, width):
                 yield row, frames, slice(u, min(u + width, end))
 
@@ -147,7 +147,9 @@ class _Lean(torch.autograd.Function):
         tiles: _Tiles = ctx.tiles
         earned = score_gradient(loss, occupancy, gradient, ctx.fastemit_lambda)
         sums = [torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (enc, pred, *held)]
-        for row, t, u in tiles.live(occupancy):
+        # a tile's share of the weights' gradients stands beside their sum
+        taken = 2 * sum(x.numel() * x.element_size() for x in sums[2:]) / TILE_BYTES
+        for row, t, u in tiles.live(occupancy, int(tiles.points * max(0.25, 1 - taken))):
             e, p = enc[row, t].detach().requires_grad_(), pred[row, u].detach().requires_grad_()
             labels = tiles.labels[row, u].expand(len(e), -1)
             with torch.enable_grad(), ctx.casting:
