@@ -54,7 +54,7 @@ def transducer_loss_lean(
     where one of these was itself computed from others, autograd walks tile by tile, which is slower. Padding of
     ``enc`` and ``pred`` is never read. ValueError on shapes that do not fit.
     """
-    fastemit_lambda = options.get("fastemit_lambda", 0.0)
+    fastemit_lambda = _fastemit_lambda(**options)
     check_sides(enc, pred)
     check_lattice(torch.Size([*enc.shape[:2], pred.shape[1]]), targets, logit_lengths, target_lengths)
     vocab, held = _look_into(join, enc, pred)
@@ -67,6 +67,11 @@ def transducer_loss_lean(
     else:
         loss = _Lean.apply(tiles, fastemit_lambda, enc, pred, *held)  # type: ignore[no-untyped-call]
     return reduce(loss, reduction)
+
+
+def _fastemit_lambda(fastemit_lambda: float = 0.0) -> float:
+    """The option; TypeError for one that there is not."""
+    return fastemit_lambda
 
 
 def check_sides(enc: Tensor, pred: Tensor) -> None:
