@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,8 @@ def process(*arguments: str | Path, cwd: Path | None = None, **kwargs: Any) -> s
         text=True,
         cwd=cwd,
         env=environment,
+        # a suite that a shell runs in the background is deaf to Ctrl-C, and would hand that on
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **kwargs,
     )
 
