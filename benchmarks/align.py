@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from sayso.audio import decode
+from sayso.build.base import CORPORA
 from sayso.core.errors import AudioError, UsageError
 from sayso.data.corpora import read_corpus
 from sayso.data.manifest import audio_path
 
-CORPORA = ("commonvoice-v1", "librispeech-tc5", "speechocean762-adults")
 Task = tuple[str, str, str]  # id, audio, text
 _decoder: Any = None
 

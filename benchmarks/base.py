@@ -14,13 +14,11 @@ import argparse
 import json
 from pathlib import Path
 
-from sayso.build.base import release_base
+from sayso.build.base import CORPORA, release_base
 from sayso.core.files import write_text
 from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.splits import cut_valid
 from sayso.text.normalise import normalise
-
-CORPORA = ("librispeech-tc5", "commonvoice-v1", "speechocean762-adults")
 
 
 def main() -> None:

@@ -36,6 +36,15 @@ class TestWhole:
                 (fresh / name).write_text(name)
         assert [path.name for path in target.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [target]
 
+    def test_what_a_killed_writer_of_this_number_left_is_cleared(self, tmp_path: Path) -> None:
+        target = tmp_path / "f"
+        stale = tmp_path / f".f.{os.getpid()}.tmp"
+        stale.mkdir()
+        (stale / "half").write_text("half")
+        with whole(target) as fresh:
+            fresh.mkdir()
+        assert fresh == stale and not list(target.iterdir()) and list(tmp_path.iterdir()) == [target]
+
     def test_a_failed_move_brings_the_old_folder_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         target = tmp_path / "f"
         target.mkdir()

@@ -19,6 +19,7 @@ def whole(target: Path) -> Iterator[Path]:
     one is at ``.NAME.old`` beside it, from where a killed writer's reader can take it.
     """
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _remove(fresh)  # a killed writer's: in a container every run may have the same number
     try:
         yield fresh
         if not fresh.is_dir():
@@ -36,11 +37,16 @@ def whole(target: Path) -> Iterator[Path]:
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        if fresh.is_dir():
-            shutil.rmtree(fresh, ignore_errors=True)
+        _remove(fresh)
+
+
+def _remove(path: Path) -> None:
+    """Whatever is there; where nothing can be written at all, the writer's own error says so."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            with suppress(OSError):  # nothing could be written there at all; the error on its way says so
-                fresh.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def aside(target: Path) -> Path:

@@ -39,12 +39,12 @@ def objective(
 
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones).
     """
-    passed: list[Tensor] = []
+    passed: list[Tensor] | None = [] if weights.intermediate > 0 or phones is not None else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc(encoded)
     losses["ctc"] = _ctc(log_probs, batch, frames)
-    middle = passed[(len(passed) - 1) // 2]
+    middle = passed[(len(passed) - 1) // 2] if passed else encoded
     if weights.intermediate > 0:
         losses["intermediate"] = _ctc(model.ctc(middle), batch, frames)
     if phones is not None and bool((batch.phones >= 0).any()):
