@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from sayso.audio import decode
-from sayso.build.base import CORPORA
 from sayso.core.errors import AudioError, UsageError
-from sayso.data.corpora import read_corpus
+from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 
 Task = tuple[str, str, str]  # id, audio, text
@@ -34,7 +33,7 @@ def main() -> None:
     """Align every corpus that is here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/phones"))
-    parser.add_argument("--corpus", nargs="*", default=CORPORA)
+    parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
     options = parser.parse_args()

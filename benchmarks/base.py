@@ -14,9 +14,9 @@ import argparse
 import json
 from pathlib import Path
 
-from sayso.build.base import CORPORA, release_base
+from sayso.build.base import release_base
 from sayso.core.files import write_text
-from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.corpora import TRAINING, corpora_root, read_corpus
 from sayso.data.splits import cut_valid
 from sayso.text.normalise import normalise
 
@@ -41,7 +41,7 @@ def main() -> None:
 def sentences() -> list[str]:
     """Training transcripts, without those of validation, and the text corpus; normalised, each once."""
     found: set[str] = set()
-    for name in CORPORA:
+    for name in TRAINING:
         train = cut_valid(read_corpus(name))[0]
         found.update(normalise(cut.supervisions[0].text or "") for cut in train)
     text = (corpora_root() / "text" / "slurp" / "lm.txt").read_text(encoding="utf-8")

@@ -48,6 +48,7 @@ CORPORA: dict[str, Corpus] = {
         splits={"dev": "labels.jsonl"}, licence="Apache-2.0", origin="Picovoice speech-to-intent benchmark"
     ),
 }
+TRAINING = tuple(name for name, corpus in CORPORA.items() if "train" in corpus.splits)
 
 
 def corpora_root() -> Path:
