@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 
 from sayso.core.errors import SynthesisError
-from sayso.data.synthesis import ENGINES, Voice, espeak, flite, hibari, voices
+from sayso.data.synthesis import ENGINES, Voice, espeak, flite, hibari, kokoro, piper, voices
 from sayso.data.synthesis.engine import Floats, finish, level_db, pitched, wave
 
-ALL = espeak.VOICES + flite.VOICES + hibari.VOICES
+ALL = espeak.VOICES + flite.VOICES + hibari.VOICES + piper.VOICES + kokoro.VOICES
 TEXT = "please turn on the kitchen lights"
-ONE = {"espeak-ng": espeak.VOICES[0], "flite": flite.VOICES[1], "hibari": hibari.VOICES[0]}
+ONE = {
+    "espeak-ng": espeak.VOICES[0],
+    "flite": flite.VOICES[1],
+    "hibari": hibari.VOICES[0],
+    "piper": piper.VOICES[0],
+    "kokoro": kokoro.VOICES[5],
+}
 
 
 def speak(voice: Voice, rate: float = 1.0, pitch: float = 1.0, text: str = TEXT) -> Floats:

@@ -92,7 +92,9 @@ class SynthConfig(Config):
     voices_each: int = Field(default=2, ge=1)
     rate: tuple[float, float] = (0.85, 1.2)
     pitch: tuple[float, float] = (0.94, 1.06)
-    weights: dict[str, float] = Field(default={"hibari": 4.0, "flite": 3.0, "espeak-ng": 1.0})
+    weights: dict[str, float] = Field(
+        default={"hibari": 4.0, "flite": 3.0, "piper": 4.0, "kokoro": 0.8, "espeak-ng": 1.0}
+    )
     formant_share: float = Field(default=0.4, ge=0, le=1)
     processes: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)
