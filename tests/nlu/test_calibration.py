@@ -15,8 +15,6 @@ from sayso.nlu.calibration import (
     Calibration,
     Costs,
     Evidence,
-    choose_threshold,
-    choose_thresholds,
     fit,
     fit_offset,
     fit_slot_temperature,
@@ -127,11 +125,10 @@ def test_strong_prior_keeps_the_base() -> None:
     assert held.calibrated_on == "mine"
 
 
-def test_certainty_has_a_logarithm_and_a_legal_threshold() -> None:
+def test_certainty_has_a_logarithm() -> None:
     sure = Calibration(weights={"margin": 1000.0}, calibrated_on="x")
     high, low = sure.confidence(Evidence(margin=9.0)), sure.confidence(Evidence(margin=-9.0))
     assert low is not None and high is not None and 0.0 < low < high < 1.0
-    assert choose_threshold([low, high], [False, False]) == 1.0
 
 
 def test_constant_feature_keeps_its_weight() -> None:
@@ -193,25 +190,17 @@ def _cost(confidence: np.ndarray, correct: np.ndarray, reject: float, accept: fl
     return total / confidence.size
 
 
-def test_thresholds_equal_brute_force() -> None:
+def test_thresholds_are_the_cheapest_action_at_every_confidence() -> None:
     rng = np.random.default_rng(11)
-    for _ in range(200):
-        confidence = rng.integers(0, 8, rng.integers(1, 12)) / 8
-        correct = rng.random(confidence.size) < confidence
-        costs = Costs(
-            false_accept=float(rng.integers(0, 6)),
-            false_reject=float(rng.integers(0, 6)),
-            clarify=float(rng.integers(0, 4)),
-        )
-        cuts = [-0.01, *(np.unique(confidence) + 0.001)]
-        best = min(_cost(confidence, correct, low, high, costs) for low in cuts for high in cuts if low <= high)
-        chosen = choose_thresholds(confidence, correct, costs)
-        assert chosen.reject <= chosen.accept
-        assert chosen.cost == pytest.approx(best)
-        assert _cost(confidence, correct, chosen.reject, chosen.accept, costs) == pytest.approx(best)
-        single = choose_threshold(confidence, correct, false_accept=costs.false_accept, false_reject=costs.false_reject)
-        cheapest = min(_cost(confidence, correct, cut, cut, costs) for cut in cuts)
-        assert _cost(confidence, correct, single, single, costs) == pytest.approx(cheapest)
+    for _ in range(300):
+        false_accept, false_reject, clarify = (float(cost) for cost in rng.integers(0, 7, 3))
+        costs = Costs(false_accept=false_accept, false_reject=false_reject, clarify=clarify)
+        chosen = costs.thresholds()
+        assert 0.0 <= chosen.reject <= chosen.accept <= 1.0
+        for p in (np.arange(97) + 0.5) / 97:
+            price = {"accept": false_accept * (1 - p), "reject": false_reject * p, "ask": clarify}
+            action = "accept" if p >= chosen.accept else "reject" if p < chosen.reject else "ask"
+            assert price[action] == pytest.approx(min(price.values())), (costs, p)
 
 
 def test_chosen_thresholds_beat_always_accepting_and_halve_the_error_at_ninety_percent_coverage() -> None:
@@ -225,7 +214,7 @@ def test_chosen_thresholds_beat_always_accepting_and_halve_the_error_at_ninety_p
     confidence = np.array([fitted.confidence(item) or 0.0 for item in fresh])
     correct = outcome(fresh)
     costs = Costs()
-    thresholds = choose_thresholds(np.array([fitted.confidence(item) or 0.0 for item in train]), outcome(train), costs)
+    thresholds = costs.thresholds()
     assert (
         _cost(confidence, correct, thresholds.reject, thresholds.accept, costs) < np.mean(~correct) * costs.false_accept
     )

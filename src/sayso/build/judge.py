@@ -28,7 +28,7 @@ from sayso.data.splits import cut_valid
 from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.report import Section
 from sayso.export.bundle import amend_bundle
-from sayso.nlu.calibration import Calibration, choose_thresholds, fit, fit_slot_temperature
+from sayso.nlu.calibration import Calibration, fit, fit_slot_temperature
 from sayso.nlu.policy import PolicyConfig
 from sayso.runtime.choose import Outcome
 from sayso.runtime.model import Model
@@ -121,7 +121,7 @@ def weigh(
 def calibrate(
     heard: Sequence[Heard], base: Calibration, config: BuildConfig, say: Say
 ) -> tuple[Calibration, PolicyConfig]:
-    """Confidence and thresholds from the calibrating half; the base's own where nothing can be fitted.
+    """Confidence from the calibrating half and thresholds from the costs; the base's own where nothing can be fitted.
 
     Nothing can be fitted where all is right or all is wrong: then confidences stay null, which is said.
     """
@@ -140,11 +140,8 @@ def calibrate(
     if slots and 0 < sum(right for _, right in slots) < len(slots):
         temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
         fitted = fitted.model_copy(update={"slot_temperature": temperature})
-    confidence = [fitted.confidence(item) or 0.0 for item in evidence]
-    chosen = choose_thresholds(confidence, correct, config.costs)
-    accept = float(np.clip(chosen.accept, 0.02, 0.98))
-    reject = float(np.clip(chosen.reject, 0.0, accept))
-    return fitted, policy.model_copy(update={"accept": round(accept, 4), "reject": round(reject, 4)})
+    chosen = config.costs.thresholds()
+    return fitted, policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
 
 
 def sections(heard: Sequence[Heard]) -> list[Section]:

@@ -108,7 +108,7 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
     if folder is None:
         raise ConfigError(
             f"no base checkpoint at {BASE}; run in a checkout that has one, give --base PATH, or train one with "
-            "the four recipes under recipes/base"
+            "the recipes under recipes/base"
         )
     _, tokenizer = load_checkpoint(folder)
     automaton = compile_domain(domain, tokenizer)
