@@ -12,6 +12,7 @@ import pytest
 import sayso as package
 
 ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "domains" / "home.yaml"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("evaluate --bundle b --data d --report /nowhere/at/all.html", "existing folder"),
         ("train nowhere.toml", "nowhere.toml"),
         ("build nowhere.yaml --out b", "nowhere.yaml"),
+        (f"build {HOME} --out b copis=2", "did you mean 'copies'"),
+        (f"build {HOME} --out b training.rate=fast", "training.rate"),
         ("export nowhere --out b", "nowhere: not a run folder"),
     ],
 )

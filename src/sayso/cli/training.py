@@ -68,17 +68,22 @@ def export(
 def build(
     domain: Annotated[Path, typer.Argument(help="A domain file, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The bundle: a folder, or a zip where it ends in .zip.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Change one amount.")] = None,
     minutes: Annotated[float, typer.Option(help="Time for training; 0: the grammar graph alone.", min=0)] = 20.0,
     base: Annotated[Path | None, typer.Option(help="Base checkpoint; default: models/base of a checkout.")] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
 ) -> int:
-    """From a domain file alone to a bundle and a report; prints where both are."""
+    """From a domain file alone to a bundle and a report; prints where both are. Amounts: ``build/config.py``."""
     if not domain.exists():
         raise UsageError(f"{domain}: no such domain file; give a .yaml file, or a folder of them")
     require("torch", extra="train", purpose="sayso build")
+    from sayso.build.config import BuildConfig
     from sayso.build.line import build as run
+    from sayso.core.config import override, parse
 
-    report = run(domain, out, minutes=minutes, base=base, seed=seed)
+    amounts = override(BuildConfig().model_dump(mode="json"), overrides or [])
+    config = parse(BuildConfig, amounts, where="sayso build")
+    report = run(domain, out, minutes=minutes, base=base, seed=seed, config=config)
     say(str(out))
     note(f"report: {report}")
     return 0
