@@ -68,7 +68,7 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        self.whole = Objective(model, config.weights)
+        self.whole = Objective(model, config.weights, config.transducer)
         decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
         optimiser = torch.optim.AdamW(
