@@ -12,11 +12,11 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
+from sayso.cli.main import main
 from sayso.core.errors import ConfigError, DataError
 from sayso.core.result import Slot
 from sayso.data.manifest import make_cut, meaning, write
-from sayso.export.bundle import ExportConfig, export_bundle
-from sayso.models.assembly import load_checkpoint
+from sayso.decoding.transducer_beam import TsdConfig
 from sayso.runtime.load import load
 from sayso.training.recipe import load_recipe
 from sayso.training.run import train
@@ -127,9 +127,10 @@ def test_a_killed_pruned_run_resumes_and_its_model_is_a_plain_one(recipe: Path, 
     found, plain = weights(tmp_path / "run"), weights(straight)
     assert all(torch.equal(value, weights(tmp_path / "whole")[name]) for name, value in found.items())
     assert found.keys() == plain.keys() and not torch.equal(found["joiner.out.bias"], plain["joiner.out.bias"])
-    model, tokenizer = load_checkpoint(tmp_path / "run" / "model")
     out = tmp_path / "pruned.bundle"
-    export_bundle(model, tokenizer, None, out, ExportConfig(name="pruned", int8=False, stream={"vad": False}))
+    chosen = ["--free", "search.kind=tsd", "--free", "search.beam=2"]
+    assert main(["export", str(tmp_path / "run"), "--out", str(out), *chosen]) == 0
+    assert load(out).engine.free_config.search == TsdConfig(beam=2)
     assert load(out).understand(spoken("red lamp", np.random.default_rng(1))).final
     with pytest.raises(ConfigError, match=r"training\.transducer\.band differ"):
         train(recipe, [PRUNED.replace("3", "4")], tmp_path / "run", lambda text: None)
