@@ -36,6 +36,13 @@ HOME = ROOT / "domains" / "home.yaml"
         (f"build {HOME} --out b copis=2", "did you mean 'copies'"),
         (f"build {HOME} --out b training.rate=fast", "training.rate"),
         ("export nowhere --out b", "nowhere: not a run folder"),
+        ("export nowhere --out b --free search.kind=beem", "--free: 'search': Input tag 'beem'"),
+        ("export nowhere --out b --free search.kind=beem", "'ctc_greedy', 'ctc_beam', 'greedy', 'tsd', 'alsd'"),
+        (
+            "export nowhere --out b --free search.kind=tsd --free search.beam=0",
+            "'search.tsd.beam': Input should be gre",
+        ),
+        ("export nowhere --out b --free search.kind=tsd --free search.bem=2", "did you mean 'beam'"),
     ],
 )
 def test_wrong_usage_is_one_message_and_2(sayso: Any, line: str, what: str) -> None:
@@ -75,11 +82,14 @@ def test_a_flipped_byte_is_found(sayso: Any, tones: Any, tmp_path: Path) -> None
         assert ran.code == 2 and "encoder.onnx is damaged" in ran.err and not ran.out
 
 
-def test_bundle_show(sayso: Any, bundle: str) -> None:
+def test_bundle_show(sayso: Any, tones: Any, bundle: str) -> None:
     shown = json.loads(sayso("bundle", "show", bundle, "--json").out)
     assert shown["name"] == "tones" and shown["size_bytes"] > 0 and shown["format"] == 1
     text = sayso("bundle", "show", bundle).out
     assert "turn_on, turn_off, call" in text and "asks before    call" in text and "not calibrated" in text
+    beam = {"search": {"kind": "ctc_beam", "beam": 7}}
+    text = sayso("bundle", "show", tones.bundle(free=beam)).out
+    assert "search.kind: ctc_beam" in text and "search.beam: 7" in text
 
 
 def test_domain_check_tells_what_is_odd(sayso: Any, tones: Any, tmp_path: Path) -> None:

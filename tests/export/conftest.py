@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import read_bundle
 from sayso.core.manifest import IntentSpec
+from sayso.decoding.greedy import TransducerGreedyConfig
 from sayso.export.bundle import ExportConfig, export_bundle
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
@@ -22,6 +23,7 @@ from sayso.models.predictors import StatelessConfig
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import load_domain
 from sayso.runtime.model import Model
+from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 
 Floats = NDArray[np.float32]
@@ -54,6 +56,7 @@ class Parts:
             "left_frames": LEFT,
             "intents": intents,
             "stream": {"vad": False},
+            "free": FreeConfig(search=TransducerGreedyConfig()),  # the untrained CTC head says the same to everything
         }
         return ExportConfig(**(fields | changes))  # type: ignore[arg-type]
 

@@ -16,6 +16,11 @@ from onnx import numpy_helper
 from sayso.audio.features import fbank
 from sayso.core.bundle import read_bundle, write_bundle
 from sayso.core.errors import BundleError, DataError
+from sayso.decoding.arpa import save_ngram, write_arpa
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.decoders import CTC_DECODERS, TRANSDUCER_DECODERS
+from sayso.decoding.kneser_ney import estimate
+from sayso.decoding.transducer_beam import TsdConfig
 from sayso.export.bundle import amend_bundle, export_bundle, quantise_bundle
 from sayso.export.onnx import Exported
 from sayso.export.quantise import chunks, constant_products
@@ -24,6 +29,7 @@ from sayso.models.streaming import Context
 from sayso.nlu.calibration import Calibration
 from sayso.runtime.graphs import Graph, split, stack
 from sayso.runtime.model import Model
+from sayso.runtime.settings import FreeConfig, LanguageModelConfig
 
 CHUNK, LEFT = 4, 8
 
@@ -217,6 +223,14 @@ class TestVerification:
             assert not Verification(**(good | change)).passed  # type: ignore[arg-type]
 
 
+def noises(count: int, seed: int) -> list[Any]:
+    """Swelling tones in noise."""
+    rng = np.random.default_rng(seed)
+    sizes = [int(size) for size in rng.integers(8000, 24000, count)]
+    tones = [np.sin(np.cumsum(rng.uniform(0.05, 1.5, size // 1600 + 1).repeat(1600)[:size])) for size in sizes]
+    return [(0.3 * tone + 0.05 * rng.normal(size=len(tone))).astype(np.float32) for tone in tones]
+
+
 class TestBundle:
     def test_says_what_it_is(self, fp32: Path, parts: Any) -> None:
         manifest = read_bundle(fp32).manifest
@@ -245,6 +259,37 @@ class TestBundle:
         assert "held-out voices" in after.file("README.md").decode()
         assert after.file("encoder.onnx") == before.file("encoder.onnx")
         assert Model(after).engine.policy.accept == 0.8
+
+    @pytest.mark.parametrize("kind", [*CTC_DECODERS, *TRANSDUCER_DECODERS])
+    def test_every_search_streams_as_it_hears_the_whole(self, fp32: Path, tmp_path: Path, kind: str) -> None:
+        amend_bundle(fp32, free={"search": {"kind": kind}}, out=tmp_path / "b")
+        assert Model(read_bundle(tmp_path / "b")).engine.free_config.search.kind == kind
+        found = verify_bundle(tmp_path / "b", noises(2, 3))
+        assert found.streamed_agreement == found.batched_agreement == 1.0
+        assert f"search / kind: {kind}" in read_bundle(tmp_path / "b").file("README.md").decode()
+
+    def test_a_search_with_a_language_model(self, parts: Any, tmp_path: Path) -> None:
+        model = estimate([sentence.split() for sentence in ("turn on the light", "lock the door")], 2)
+        write_arpa(model, tmp_path / "a.arpa")
+        said = tmp_path / "said.npz"
+        save_ngram(model, said)
+        for file in (tmp_path / "a.arpa", said):
+            lm = LanguageModelConfig(file=str(file), weight=0.4)
+            free = FreeConfig(search=TsdConfig(beam=2), lm=lm)
+            changes = {"int8": False, "intents": (), "free": free}
+            manifest = export_bundle(parts.model, parts.tokenizer, None, tmp_path / "b", parts.config(**changes))
+            assert manifest.free["lm"]["file"] in manifest.files and str(tmp_path) not in str(manifest.free)
+            assert [p.search for p in manifest.passes] == ["free", None]
+            floor = Model(read_bundle(tmp_path / "b"))
+            assert floor.engine.free_config == free.model_copy(update={"lm": lm.model_copy(update={"file": "lm.npz"})})
+            state = floor.engine.free.step(floor.engine.free.start(), np.zeros((0, 32)))
+            (found,) = floor.engine.free.finish(state)
+            assert found[0].scores["lm"] == pytest.approx(0.4 * model.score([]))
+        lm = LanguageModelConfig(file=str(tmp_path / "nowhere.arpa"))
+        with pytest.raises(DataError, match=r"nowhere\.arpa"):
+            changes["free"] = FreeConfig(search=CtcBeamConfig(), lm=lm)
+            export_bundle(parts.model, parts.tokenizer, None, tmp_path / "c", parts.config(**changes))
+        assert not (tmp_path / "c").exists()
 
     def test_parts_that_do_not_fit(self, parts: Any, tmp_path: Path) -> None:
         class Other:

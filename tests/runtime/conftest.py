@@ -89,13 +89,19 @@ def encoder() -> bytes:
     )
 
 
-def ctc() -> bytes:
-    """The bin of each token against its neighbourhood; blank where nothing is loud."""
+def ear() -> tuple[Floats, Floats]:
+    """Logits of frames (.., 80): the bin of each token, and blank where nothing is loud."""
     pick = np.zeros((80, TOKENS), np.float32)
     for token in range(1, TOKENS):
         pick[LOWEST + STEP * token, token] = 1.0
     quiet = np.zeros(TOKENS, np.float32)
     quiet[0] = 14.0
+    return pick, quiet
+
+
+def ctc() -> bytes:
+    """Log posteriors of a frame's tokens."""
+    pick, quiet = ear()
     return graph(
         [
             node("MatMul", ["x", "pick"], "a"),
@@ -106,6 +112,43 @@ def ctc() -> bytes:
         {"log_probs": (float, 4, TOKENS)},
         pick=pick,
         quiet=quiet,
+    )
+
+
+def predictor() -> bytes:
+    """Says which label was the last."""
+    return graph(
+        [node("Gather", ["labels", "second"], "last", axis=1), node("Gather", ["labelled", "last"], "out", axis=0)],
+        {"labels": (int, 2)},
+        {"out": (float, TOKENS)},
+        second=np.array(1),
+        labelled=np.eye(TOKENS, dtype=np.float32),
+    )
+
+
+def joiner() -> bytes:
+    """What the frame says; blank as long as the last label sounds, for a tone is longer than a frame."""
+    pick, quiet = ear()
+    still = np.zeros((1, TOKENS), np.float32)
+    still[0, 0] = 10.0
+    return graph(
+        [
+            node("MatMul", ["encoded", "pick"], "a"),
+            node("Add", ["a", "quiet"], "b"),
+            node("Mul", ["predicted", "a"], "c"),
+            node("ReduceSum", ["c", "axes"], "d", keepdims=1),
+            node("Sub", ["d", "loud"], "e"),
+            node("Relu", ["e"], "f"),
+            node("Mul", ["f", "still"], "g"),
+            node("Add", ["b", "g"], "logits"),
+        ],
+        {"encoded": (float, 80), "predicted": (float, TOKENS)},
+        {"logits": (float, TOKENS)},
+        pick=pick,
+        quiet=quiet,
+        axes=np.array([1]),
+        loud=np.array(23.0, np.float32),
+        still=still,
     )
 
 
@@ -141,7 +184,9 @@ class Tones:
         self.automaton = compile_domain(load_domain(folder / "domain.yaml"), self.tokenizer)
         self._count = 0
 
-    def bundle(self, *, opinion: dict[str, float] | None = None, domain: bool = True, **fields: Any) -> Path:
+    def bundle(
+        self, *, opinion: dict[str, float] | None = None, domain: bool = True, transducer: bool = False, **fields: Any
+    ) -> Path:
         files = {"encoder.onnx": encoder(), "ctc.onnx": ctc(), "tokenizer.model": self.tokenizer.model}
         graphs: dict[Any, GraphSpec] = {
             "encoder": GraphSpec(
@@ -162,6 +207,10 @@ class Tones:
             graphs["intent"] = GraphSpec(
                 file="intent.onnx", inputs=("x", "lengths"), outputs=("log_probs",), states=(state,)
             )
+        if transducer:
+            files |= {"predictor.onnx": predictor(), "joiner.onnx": joiner()}
+            graphs["predictor"] = GraphSpec(file="predictor.onnx", inputs=("labels",), outputs=("out",))
+            graphs["joiner"] = GraphSpec(file="joiner.onnx", inputs=("encoded", "predicted"), outputs=("logits",))
         automaton: tuple[str, ...] = ()
         if domain:
             save_automaton(self.automaton, self.folder / "compiled")

@@ -7,12 +7,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from sayso.models.assembly import ModelConfig
+from sayso.losses import transducer_loss_simple
+from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.joiners import JOINERS
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch, Item, collate
+from sayso.training.lattice import (
+    TRANSDUCER_LOSSES,
+    FullConfig,
+    LeanConfig,
+    PrunedConfig,
+    PrunedLoss,
+    TransducerConfig,
+)
 from sayso.training.objective import Objective, objective
-from sayso.training.recipe import LossWeights
+from sayso.training.recipe import LossWeights, TrainingConfig
 
 CONTEXT = Context(4, 16)
 
@@ -73,3 +83,87 @@ def test_clips_without_alignments_do_without() -> None:
 
 def test_without_weight_there_is_no_second_loss() -> None:
     assert "intermediate" not in objective(_config(2).build(), _batch(), CONTEXT, LossWeights(transducer=0.0))
+
+
+def _transducer(config: TransducerConfig, model: SpeechModel) -> tuple[Tensor, dict[str, Tensor], Objective]:
+    """The loss, its gradients on the whole model, and the objective that gave them; predictor dropout is off."""
+    torch.manual_seed(1)
+    module = Objective(model.eval(), LossWeights(ctc=0.0, transducer=1.0, transducer_share=1.0), config)
+    model.zero_grad()
+    loss = module(_batch(), (4, 16))["transducer"]
+    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, module
+
+
+@pytest.mark.parametrize("joiner", sorted(JOINERS))
+@pytest.mark.parametrize("fastemit", [0.0, 0.2])
+def test_lean_trains_as_full_does(joiner: str, fastemit: float) -> None:
+    torch.manual_seed(0)
+    model = _config(2).model_copy(update={"joiner": JOINERS[joiner](width=16)}).build()
+    full, wanted, _ = _transducer(FullConfig(fastemit=fastemit), model)
+    lean, found, module = _transducer(LeanConfig(fastemit=fastemit), model)
+    torch.testing.assert_close(lean, full)
+    assert found.keys() == wanted.keys() and {name.split(".")[0] for name in found} == {
+        "encoder",
+        "predictor",
+        "joiner",
+    }
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert not list(module.transducer.parameters())
+    if fastemit:  # the value is the likelihood's, the gradient is not
+        plain, gradients, _ = _transducer(FullConfig(), model)
+        torch.testing.assert_close(plain, full)
+        assert not torch.allclose(gradients["joiner.out.bias"], wanted["joiner.out.bias"], rtol=1e-2)
+
+
+def test_lean_trains_as_full_does_in_bf16() -> None:
+    torch.manual_seed(0)
+    model = _config(2).build()
+    with torch.autocast("cpu", torch.bfloat16):
+        full, wanted, _ = _transducer(FullConfig(), model)
+        lean, found, _ = _transducer(LeanConfig(), model)
+    assert lean.item() == pytest.approx(full.item(), rel=1e-3)
+    for name, gradient in wanted.items():
+        assert float((found[name] - gradient).norm()) <= 0.03 * float(gradient.norm()) + 1e-5, name
+
+
+@pytest.mark.parametrize("fastemit", [0.0, 0.2])
+def test_pruned_to_everything_is_full_and_the_simple_joiners_share(fastemit: float) -> None:
+    torch.manual_seed(0)
+    model, batch = _config(2).build(), _batch()
+    full, wanted, _ = _transducer(FullConfig(fastemit=fastemit), model)
+    pruned, found, module = _transducer(PrunedConfig(band=5, simple=0.3, fastemit=fastemit), model)
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    part = module.transducer
+    assert isinstance(part, PrunedLoss)
+    am, lm = part.heard(encoded), part.expected(model.predictor(batch.targets))
+    each = transducer_loss_simple(am, lm, batch.targets, frames, batch.target_lengths, reduction="none")
+    simple = 0.3 * (each / batch.target_lengths).mean()
+    torch.testing.assert_close(pruned, full + simple)
+    learnt = {name: p.grad.clone() for name, p in part.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    part.zero_grad()
+    simple.backward()
+    for name, p in model.named_parameters():
+        if name in found:
+            expected = wanted[name] if p.grad is None else wanted[name] + p.grad
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+    assert len(learnt) == 4
+    torch.testing.assert_close(learnt, {name: p.grad for name, p in part.named_parameters()}, rtol=1e-4, atol=1e-6)
+
+
+def test_a_narrow_band_prunes_and_the_simple_joiner_is_left_behind() -> None:
+    torch.manual_seed(0)
+    model = _config(2).build()
+    full, _, _ = _transducer(FullConfig(), model)
+    narrow, _, module = _transducer(PrunedConfig(band=2, simple=1e-9), model)
+    assert narrow.item() > full.item() + 1e-3
+    assert not any("transducer" in name for name in module.model.state_dict())
+    assert sum("transducer" in name for name in module.state_dict()) == 4
+
+
+@pytest.mark.parametrize("kind", sorted(TRANSDUCER_LOSSES))
+def test_transducer_settings_are_data(kind: str) -> None:
+    config = TRANSDUCER_LOSSES[kind](fastemit=0.01)
+    assert TrainingConfig(transducer=config.model_dump()).transducer == config
+    assert TrainingConfig(transducer={"fastemit": 0.01}).transducer == FullConfig(fastemit=0.01)

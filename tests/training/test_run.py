@@ -12,9 +12,12 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
+from sayso.cli.main import main
 from sayso.core.errors import ConfigError, DataError
 from sayso.core.result import Slot
 from sayso.data.manifest import make_cut, meaning, write
+from sayso.decoding.transducer_beam import TsdConfig
+from sayso.runtime.load import load
 from sayso.training.recipe import load_recipe
 from sayso.training.run import train
 
@@ -108,6 +111,43 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, 
     first, second = weights(straight), weights(tmp_path / "run")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+PRUNED = 'training.transducer={"kind": "pruned", "band": 3, "fastemit": 0.01}'
+
+
+def test_a_killed_pruned_run_resumes_and_its_model_is_a_plain_one(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(recipe, [PRUNED], tmp_path / "run", kill_at(6))
+    train(recipe, [PRUNED], tmp_path / "run", lambda text: None)
+    train(recipe, [PRUNED], tmp_path / "whole", lambda text: None)
+    states = [load_file(tmp_path / name / "state" / "model.safetensors") for name in ("run", "whole")]
+    assert "transducer.heard.weight" in states[0] and states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    found, plain = weights(tmp_path / "run"), weights(straight)
+    assert all(torch.equal(value, weights(tmp_path / "whole")[name]) for name, value in found.items())
+    assert found.keys() == plain.keys() and not torch.equal(found["joiner.out.bias"], plain["joiner.out.bias"])
+    out = tmp_path / "pruned.bundle"
+    chosen = ["--free", "search.kind=tsd", "--free", "search.beam=2"]
+    assert main(["export", str(tmp_path / "run"), "--out", str(out), *chosen]) == 0
+    assert load(out).engine.free_config.search == TsdConfig(beam=2)
+    assert load(out).understand(spoken("red lamp", np.random.default_rng(1))).final
+    with pytest.raises(ConfigError, match=r"training\.transducer\.band differ"):
+        train(recipe, [PRUNED.replace("3", "4")], tmp_path / "run", lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ('{"kind": "prunned"}', "'full', 'lean', 'pruned'"),
+        ('{"kind": "pruned", "band": 1}', "band.*greater than or equal to 2"),
+        ('{"kind": "lean", "band": 5}', "band' is not a known key"),
+        ('{"fastemitt": 0.1}', "did you mean 'fastemit'"),
+    ],
+)
+def test_a_wrong_transducer_loss_is_named(recipe: Path, value: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        load_recipe(recipe, [f"training.transducer={value}"])
 
 
 def test_ctrl_c_keeps_the_weights_so_far(recipe: Path, tmp_path: Path) -> None:

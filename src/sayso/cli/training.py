@@ -37,8 +37,18 @@ def export(
         Path | None, typer.Option(help="Recordings (.jsonl) that fix the int8 scales; none: fp32.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the bundle is called.")] = None,
+    free: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Search of free text, e.g. search.kind=ctc_beam, search.beam=8, lm.file=a.arpa."
+        ),
+    ] = None,
 ) -> int:
     """Turn a trained model into a bundle."""
+    from sayso.core.config import override, parse
+    from sayso.runtime.settings import FreeConfig
+
+    searched = parse(FreeConfig, override({}, free or []), where="--free")
     checkpoint = _checkpoint(run)
     require("torch", extra="train", purpose="sayso export")
     from sayso.audio import decode
@@ -59,7 +69,7 @@ def export(
             IntentSpec(name=key, risk=spec.risk, clarify=spec.clarify) for key, spec in described.intents.items()
         )
     title = name or (run.resolve().name if described is None else described.name)
-    config = ExportConfig(name=title, int8=clips is not None, intents=intents)
+    config = ExportConfig(name=title, int8=clips is not None, intents=intents, free=searched)
     manifest = export_bundle(model, tokenizer, automaton, out, config, clips=heard)
     say(f"{out}: {manifest.name}, {manifest.precision}, {len(manifest.files)} files")
     return 0

@@ -41,7 +41,10 @@ class GraphSpec(Config):
 
 
 class PassSpec(Config):
-    """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text."""
+    """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text.
+
+    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``) or ``free`` (no domain, its ``free``).
+    """
 
     name: str
     when: Literal["chunk", "endpoint"]
@@ -82,6 +85,7 @@ class Manifest(Config):
     intents: tuple[IntentSpec, ...] = ()
     tags: tuple[str, ...] = ()  # classes of the slot head
     search: dict[str, Any] = Field(default_factory=dict)
+    free: dict[str, Any] = Field(default_factory=dict)  # search of the free text; empty: older than the choice
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)

@@ -21,6 +21,7 @@ from sayso.core.bundle import read_bundle, write_bundle
 from sayso.core.config import Config
 from sayso.core.errors import BundleError
 from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
+from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs
 from sayso.export.quantise import quantise
@@ -30,18 +31,20 @@ from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.automaton_io import save_automaton
 from sayso.nlu.calibration import Calibration
+from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
-CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
+CARD, CALIBRATION, TOKENIZER, LM = "README.md", "calibration.json", "tokenizer.model", "lm.npz"
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
 class ExportConfig(Config):
     """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
 
-    ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are. ``calibration``
-    may be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
+    ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are; so is ``free``,
+    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle. ``calibration`` may
+    be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ExportConfig(Config):
     intents: tuple[IntentSpec, ...] = ()
     calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
+    free: FreeConfig = FreeConfig()
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
@@ -76,9 +80,10 @@ def export_bundle(
     ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``checks`` are
     held-out recordings as samples: what they show stands in ``figures["verification"]``. ``automaton`` None makes a
     bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
-    the model does, ``DataError`` for int8 without clips.
+    the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
     """
     _check(model, tokenizer, automaton)
+    config, language = _with_language_model(config)
     features = FeatureConfig(mels=model.config.encoder.mels)
     heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
     exact = export_graphs(model, config.chunk_frames, config.left_frames)
@@ -91,7 +96,7 @@ def export_bundle(
     files = {graph.spec.file: graph.data for graph in graphs.values()}
     files[TOKENIZER] = tokenizer.model
     domain = _domain_files(automaton)
-    files |= domain
+    files |= domain | language
     if config.calibration is not None:
         files[CALIBRATION] = config.calibration.to_json().encode()
     manifest = _manifest(model, automaton, config, graphs, tuple(domain))
@@ -144,7 +149,7 @@ def _manifest(
         label_context=model.predictor.context,
         features=features.model_dump(mode="json"),
         passes=(
-            PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "greedy"),
+            PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "free"),
             PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
         ),
         graphs={role: graph.spec for role, graph in graphs.items()},
@@ -155,6 +160,7 @@ def _manifest(
         intents=_intents(model, automaton, config),
         tags=model.config.heads.tags,
         search=config.search,
+        free=config.free.model_dump(mode="json"),
         combine=config.combine,
         policy=config.policy,
         stream=config.stream,
@@ -198,6 +204,19 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
     known = model.config.heads.intents
     if known and (strange := sorted(spoken - set(known))):
         raise BundleError(f"the model's intent head was not trained on: {', '.join(strange)}; build the domain again")
+
+
+def _with_language_model(config: ExportConfig) -> tuple[ExportConfig, dict[str, bytes]]:
+    """The settings as the bundle has them, and the packed file that they name there."""
+    lm = config.free.lm
+    if lm is None:
+        return config, {}
+    model = load_ngram(lm.file) if lm.file.endswith(".npz") else read_arpa(lm.file)
+    with tempfile.TemporaryDirectory() as folder:
+        save_ngram(model, Path(folder) / LM)
+        data = (Path(folder) / LM).read_bytes()
+    free = config.free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
+    return config.model_copy(update={"free": free}), {LM: data}
 
 
 def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:

@@ -23,6 +23,7 @@ def card(manifest: Manifest) -> str:
         f"{manifest.left_context_ms} ms of history, {manifest.lookahead_ms} ms look-ahead",
         f"- Arithmetic: {manifest.precision}",
         f"- Graphs: {', '.join(sorted(manifest.graphs))}",
+        *(_table({"Search of free text": manifest.free}) if manifest.free else ()),
         f"- Licence: {manifest.licence}",
         "",
         "## What it understands",

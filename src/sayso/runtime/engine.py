@@ -23,14 +23,21 @@ from sayso.audio.features import FeatureConfig
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import Bundle
 from sayso.core.config import Config, parse
-from sayso.core.errors import BundleError, ConfigError
+from sayso.core.errors import BundleError, ConfigError, DataError
+from sayso.decoding.arpa import load_ngram
+from sayso.decoding.beam import Scorers
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.decoders import CTC_DECODERS
 from sayso.decoding.graph import GraphConfig, GraphSearch
+from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+from sayso.decoding.hypothesis import Decoder
+from sayso.decoding.ngram import NGramScorer, WordScorer
 from sayso.decoding.predictor import Predictor
 from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration
 from sayso.nlu.policy import PolicyConfig
 from sayso.runtime.graphs import Graph, State, split, stack
-from sayso.runtime.settings import CombineConfig, StreamConfig
+from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -82,6 +89,10 @@ class Engine:
             role: Graph(bundle.file(spec.file), spec, where=bundle.where, threads=threads)
             for role, spec in manifest.graphs.items()
         }
+        self.free_config = self._settings(FreeConfig, "free")
+        if not manifest.free and self.has_transducer:  # what bundles older than the choice were calibrated with
+            self.free_config = FreeConfig(search=TransducerGreedyConfig())
+        self.free = self._free()
 
     def graph(self, role: str) -> Graph | None:
         """A graph by role, None where the bundle has none."""
@@ -121,8 +132,39 @@ class Engine:
 
     @property
     def has_transducer(self) -> bool:
-        """Whether free text comes from the transducer; else from CTC."""
+        """Whether a search may ask the transducer."""
         return "predictor" in self._graphs and "joiner" in self._graphs
+
+    def _free(self) -> Decoder[Any]:
+        """The search of the free text; it holds no stream."""
+        search, scorers = self.free_config.search, self._scorers(self.free_config.lm)
+        if isinstance(search, CtcGreedyConfig | CtcBeamConfig):
+            return search.build(scorers)
+        if not self.has_transducer:
+            raise BundleError(
+                f"{self.bundle.where}/bundle.json: free: search '{search.kind}' needs the graphs 'predictor' and "
+                f"'joiner', which this bundle lacks; choose {' or '.join(CTC_DECODERS)}"
+            )
+        return search.build(self.predictor, self.join, scorers)
+
+    def _scorers(self, config: LanguageModelConfig | None) -> Scorers | None:
+        """The bundle's language model and its weight."""
+        if config is None:
+            return None
+        data = self.bundle.file(config.file)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "lm.npz"
+            file.write_bytes(data)
+            try:
+                model = load_ngram(file)
+            except DataError:
+                raise BundleError(
+                    f"{self.bundle.where}/{config.file}: not a packed language model; export the bundle again"
+                ) from None
+        pieces = self.tokenizer.pieces
+        if config.unit == "pieces":
+            return {"lm": (NGramScorer(model, pieces), config.weight)}
+        return {"lm": (WordScorer(model, pieces, config.unknown), config.weight)}
 
     def _predict(self, labels: NDArray[np.int64], states: list[State]) -> tuple[Floats, list[State]]:
         out, following = self._graphs["predictor"].run({"labels": labels}, stack(states))

@@ -1,12 +1,52 @@
-"""Settings that a bundle carries for the runtime: how evidence is combined, and the bounds of a stream."""
+"""Settings that a bundle carries for the runtime: how free text is searched, how evidence is combined, and the bounds
+of a stream."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sayso.core.config import Config
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.decoders import CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
+from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+
+
+class LanguageModelConfig(Config):
+    """An n-gram model that votes on the free text: ``weight`` times its log probability is added.
+
+    ``file`` is packed arrays (``decoding/arpa.py``), in a bundle one of its files. ``unit`` says what its words are:
+    whole words, or the tokenizer's pieces. ``unknown`` is added for a whole word that it lacks (natural log).
+    """
+
+    kind: Literal["ngram"] = "ngram"
+    file: str
+    unit: Literal["words", "pieces"] = "words"
+    weight: float = Field(default=0.3, allow_inf_nan=False)
+    unknown: float = Field(default=0.0, le=0.0, allow_inf_nan=False)
+
+
+class FreeConfig(Config):
+    """How text is found that no domain bounds: all there is where a bundle has none, else what stands beside it."""
+
+    kind: Literal["free"] = "free"
+    search: DecoderConfig = CtcGreedyConfig()
+    lm: LanguageModelConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_path_needs_no_model(self) -> Self:
+        if self.lm is not None and isinstance(self.search, CtcGreedyConfig | TransducerGreedyConfig):
+            beams = [kind for kind in (*CTC_DECODERS, *TRANSDUCER_DECODERS) if "greedy" not in kind]
+            raise ValueError(
+                f"'lm' cannot change what the one path of search '{self.search.kind}' says; choose {', '.join(beams)}"
+            )
+        return self
+
+    @property
+    def by_ctc(self) -> bool:
+        """Whether the search reads the CTC head's posteriors; else it asks the transducer."""
+        return isinstance(self.search, CtcGreedyConfig | CtcBeamConfig)
 
 
 class CombineConfig(Config):

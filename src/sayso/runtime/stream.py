@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sayso.core.errors import AudioError, UsageError
 from sayso.core.result import Applied, Frame, Intent, Result, Timing
 from sayso.decoding.graph import GraphHypothesis
-from sayso.decoding.greedy import CtcGreedy, TransducerGreedy
-from sayso.decoding.words import spans_of, words
+from sayso.decoding.hypothesis import Hypothesis
+from sayso.decoding.words import spans_of, words_of
 from sayso.runtime.activity import Activity
 from sayso.runtime.choose import Outcome, Utterance, choose, intent_of, presentable, slots_of, timed_words
 from sayso.runtime.engine import Chunk, Engine, Heard
@@ -45,9 +45,7 @@ class Stream:
         self._activity = Activity(engine.limits.speech_probability) if engine.limits.vad else None
         self._search, counts = with_lists(engine, lists)
         self._graph = None if self._search is None else self._search.start()
-        self._transducer = TransducerGreedy(engine.predictor, engine.join) if engine.has_transducer else None
-        self._ctc = CtcGreedy()
-        self._free = (self._transducer or self._ctc).start()
+        self._free = engine.free.start()
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
@@ -134,9 +132,10 @@ class Stream:
         began = time.perf_counter()
         best = self._live()
         if best is None:
-            free = self._engine.tokenizer.decode(self._free.tokens)
-            self._settle(self._free.tokens)
-            result = Result(text=free, display=display(free), words=self._free_words())
+            heard = self._engine.free.partial(self._free)
+            free = self._engine.tokenizer.decode(heard.tokens)
+            self._settle(self._engine.free.stable(self._free))
+            result = Result(text=free, display=display(free), words=self._free_words(heard))
         else:
             text = self._engine.tokenizer.decode(best.tokens)
             result = Result(text=text, display=display(text), words=timed_words(self._engine, best))
@@ -157,7 +156,7 @@ class Stream:
             return None
         self._settle(self._search.stable(self._graph))
         if self._search.margin(self._graph, final=False) < self._engine.policy.margin:
-            free = self._engine.tokenizer.decode(self._free.tokens)
+            free = self._engine.tokenizer.decode(self._engine.free.partial(self._free).tokens)
             if free.startswith(self._stable):
                 return None
         return self._best()
@@ -204,10 +203,8 @@ class Stream:
         """Move the decoders over one chunk."""
         if self._search is not None and self._graph is not None:
             self._graph = self._search.step(self._graph, heard.log_probs)
-        if self._transducer is not None:
-            self._free = self._transducer.step(self._free, heard.encoded)
-        else:
-            self._free = self._ctc.step(self._free, heard.log_probs)
+        free = self._engine.free
+        self._free = free.step(self._free, heard.log_probs if self._engine.free_config.by_ctc else heard.encoded)
         self._nonblank += int((heard.log_probs.argmax(1) != 0).sum())
         if heard.intent is not None:
             self._intent = heard.intent
@@ -220,9 +217,10 @@ class Stream:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s
+        best = self._engine.free.finish(self._free)[0][0]
         return Utterance(
-            free_text=self._engine.tokenizer.decode(self._free.tokens),
-            free_words=self._free_words(),
+            free_text=self._engine.tokenizer.decode(best.tokens),
+            free_words=self._free_words(best),
             nonblank=self._nonblank,
             speech_s=speech_s,
             snr_db=None if self._activity is None else self._activity.snr_db,
@@ -231,16 +229,9 @@ class Stream:
             encoded=np.concatenate(self._encoded) if self._encoded else None,
         )
 
-    def _free_words(self) -> tuple[Any, ...]:
-        found = words(
-            self._free.tokens,
-            self._free.frames,
-            self._free.log_probs,
-            self._engine.tokenizer.pieces,
-            frame_s=self._engine.manifest.frame_ms / 1000,
-            ends=self._free.ends,
-        )
-        return presentable(self._engine, found)
+    def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
+        frame_s = self._engine.manifest.frame_ms / 1000
+        return presentable(self._engine, words_of(heard, self._engine.tokenizer.pieces, frame_s=frame_s))
 
     def _complete(self, result: Result, *, final: bool, final_s: float | None = None) -> Result:
         """Add what every result of this stream carries."""

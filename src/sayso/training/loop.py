@@ -29,6 +29,7 @@ from sayso.training.batches import Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.objective import Objective
 from sayso.training.recipe import TrainingConfig
+from sayso.training.transducing import transducer_greedy
 
 Say = Callable[[str], None]
 
@@ -68,7 +69,7 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        self.whole = Objective(model, config.weights)
+        self.whole = Objective(model, config.weights, config.transducer)
         decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
         optimiser = torch.optim.AdamW(
@@ -150,12 +151,14 @@ class Trainer:
             self._checkpoint()
 
     def validate(self) -> float:
-        """Greedy CTC WER of the averaged weights on ``valid``, in the streaming context."""
+        """Greedy WER of the averaged weights on ``valid``, in the streaming context: by CTC, or by the transducer where
+        only that is trained."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
+        weights, given = self.config.weights, (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw):
-            errors, words = greedy_errors(self.raw, self.tokenizer, items, self.corpus.features)
+            errors, words = greedy_errors(self.raw, *given, transducer=weights.ctc == 0 and weights.transducer > 0)
         wer = errors / max(1, words)
         self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
         self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips)")
@@ -185,20 +188,30 @@ class Trainer:
 
 @torch.no_grad()
 def greedy_errors(
-    model: SpeechModel, tokenizer: Tokenizer, items: Sequence[Item], features: Callable[[Item], Floats]
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    items: Sequence[Item],
+    features: Callable[[Item], Floats],
+    *,
+    transducer: bool = False,
 ) -> tuple[int, int]:
-    """Word errors and reference words of greedy CTC over ``items`` in the model's streaming context."""
+    """Word errors and reference words of greedy CTC, or of the greedy ``transducer``, over ``items`` in the model's
+    streaming context."""
     model.eval()
-    decoder = CtcGreedy()
     errors = words = 0
     order = sorted(items, key=lambda item: item.frames)
     for start in range(0, len(order), 16):
         group = order[start : start + 16]
         batch = collate([features(item) for item in group], group)
         encoded, frames = model.encoder(batch.features, batch.lengths)
-        log_probs = model.ctc(encoded).numpy()
-        for row, item in enumerate(group):
-            heard = decoder.step(decoder.start(), log_probs[row, : int(frames[row])])
-            edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(heard.tokens))
+        heard = transducer_greedy(model, encoded, frames) if transducer else _ctc_greedy(model, encoded, frames)
+        for tokens, item in zip(heard, group, strict=True):
+            edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(tokens))
             errors, words = errors + edits.errors, words + edits.length
     return errors, words
+
+
+def _ctc_greedy(model: SpeechModel, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Tokens of every row of encoder frames (B,T,D)."""
+    decoder, log_probs = CtcGreedy(), model.ctc(encoded).numpy()
+    return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(lengths.tolist())]

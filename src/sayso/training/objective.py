@@ -8,36 +8,46 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import ctc_loss, transducer_loss
+from sayso.losses import ctc_loss
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
+from sayso.training.lattice import FullConfig, FullLoss, TransducerConfig, TransducerLoss
 from sayso.training.recipe import LossWeights
 
 
 class Objective(nn.Module):
     """The losses as a module's forward, which is what Fabric wraps for precision and devices."""
 
-    def __init__(self, model: SpeechModel, weights: LossWeights) -> None:
+    def __init__(self, model: SpeechModel, weights: LossWeights, transducer: TransducerConfig | None = None) -> None:
         super().__init__()
         self.model, self.weights = model, weights
-        # not a part of the model: it teaches the lower layers and is left behind
+        # neither is a part of the model: they teach it and are left behind
+        self.transducer = (transducer or FullConfig()).build(model)
         count = PHONES_PER_FRAME * len(PHONES)
         self.phones = nn.Linear(model.encoder.width, count) if weights.phones > 0 else None
 
     def forward(self, batch: Batch, context: tuple[int, int]) -> dict[str, Tensor]:
         """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
         chunk, left = context
-        return objective(self.model, batch, Context(chunk, left) if chunk else Context(), self.weights, self.phones)
+        visible = Context(chunk, left) if chunk else Context()
+        return objective(self.model, batch, visible, self.weights, phones=self.phones, transducer=self.transducer)
 
 
 def objective(
-    model: SpeechModel, batch: Batch, context: Context, weights: LossWeights, phones: nn.Module | None = None
+    model: SpeechModel,
+    batch: Batch,
+    context: Context,
+    weights: LossWeights,
+    *,
+    phones: nn.Module | None = None,
+    transducer: TransducerLoss | None = None,
 ) -> dict[str, Tensor]:
     """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
 
-    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones).
+    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones). ``transducer`` is the full one where
+    none is given.
     """
     passed: list[Tensor] | None = [] if weights.intermediate > 0 or phones is not None else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
@@ -51,7 +61,8 @@ def objective(
         logits = phones(middle).float().unflatten(2, (PHONES_PER_FRAME, -1))
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
     if weights.transducer > 0:
-        losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share)
+        loss = transducer or FullLoss(FullConfig())
+        losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)
     if model.intent is not None and bool((batch.intent >= 0).any()):
         losses["intent"] = functional.nll_loss(model.intent(encoded, frames), batch.intent, ignore_index=-1)
     if model.slots is not None and bool((batch.tags >= 0).any()):
@@ -70,13 +81,14 @@ def _ctc(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
     return (loss / batch.target_lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
-def _transducer(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float) -> Tensor:
+def _transducer(
+    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float, loss: TransducerLoss
+) -> Tensor:
     """The transducer loss on a share of the rows (they come in random order), trimmed to their own longest."""
     size = encoded.shape[0]
     rows = torch.nonzero(torch.rand(size) < share)[:, 0]
     rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64)
     most_t, most_u = int(frames[rows].max()), max(1, int(batch.target_lengths[rows].max()))
-    targets = batch.targets[rows, :most_u]
-    logits = model.joiner(encoded[rows, :most_t], model.predictor(targets))
-    loss = transducer_loss(logits, targets, frames[rows], batch.target_lengths[rows], reduction="none")
-    return (loss / batch.target_lengths[rows].clamp(min=1)).mean()
+    lengths = batch.target_lengths[rows]
+    found: Tensor = loss(model, encoded[rows, :most_t], batch.targets[rows, :most_u], frames[rows], lengths)
+    return (found / lengths.clamp(min=1)).mean()

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from sayso.core.config import Config, override, parse, read_toml
 from sayso.data.augment import AugmentConfig
 from sayso.models.assembly import ModelConfig
+from sayso.training.lattice import FullConfig, TransducerConfig
 
 
 class Source(Config):
@@ -91,7 +92,7 @@ class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
     ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
-    visible).
+    visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``.
     """
 
     seed: int = 0
@@ -114,6 +115,7 @@ class TrainingConfig(Config):
     validate_clips: int = 300
     threads: int = 2
     weights: LossWeights = LossWeights()
+    transducer: TransducerConfig = FullConfig()
     spec: SpecAugmentConfig = SpecAugmentConfig()
 
 
