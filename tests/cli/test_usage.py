@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("train nowhere.toml", "nowhere.toml"),
         ("build nowhere.yaml --out b", "nowhere.yaml"),
         ("export nowhere --out b", "nowhere: not a run folder"),
+        ("export nowhere --out b --format shrpa", "did you mean 'sherpa'"),
+        ("export nowhere --out b --format sherpa --clips c.jsonl", "leave out --domain"),
     ],
 )
 def test_wrong_usage_is_one_message_and_2(sayso: Any, line: str, what: str) -> None:

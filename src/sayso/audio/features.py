@@ -56,7 +56,9 @@ class FbankStream:
     def accept(self, samples: Floats) -> Floats:
         """Frames (n, mels) completed by ``samples`` (float32 in [-1, 1]); n may be 0."""
         if len(samples):
-            self._fbank.accept_waveform(self.config.sample_rate, np.asarray(samples, np.float32) * np.float32(32768.0))
+            louder = np.asarray(samples, np.float32) * np.float32(32768.0)
+            # its binding takes any sequence number by number, and a list's in two thirds of the time of an array's
+            self._fbank.accept_waveform(self.config.sample_rate, louder.tolist())
         return self._take()
 
     def finish(self) -> Floats:
