@@ -38,8 +38,9 @@ def sayso(bundle: str) -> Decode:
     def decode(samples: array, asked: dict[str, Any]) -> tuple[list[Any], float, float]:
         heard = np.frombuffer(samples, np.float32)
         decoder = TransducerGreedyConfig(max_symbols=asked["max_symbols"]).build(engine.predictor, engine.join)
+        settings = engine.features.model_copy(update={"floor": asked["floor"]})
         began = time.process_time()
-        features = fbank(heard, engine.features.model_copy(update={"floor": asked["floor"]}))
+        features = fbank(heard, settings)
         middle = time.process_time()
         network, found = engine.start(), decoder.start()
         for start in range(0, len(features), engine.chunk):

@@ -10,8 +10,10 @@ the floor is given the mirrored 7.5 ms that sherpa-onnx hears first and its high
 is the share of clips with equal tokens; on stderr stand those that differ. Further cases say what the floor's own
 settings change in those tokens: its lower feature floor (``own_floor``), up to three labels a frame (``three_labels``).
 ``rtf`` is processor time from samples to tokens, ``front_rtf`` the features alone (for sherpa-onnx with the hand-over
-of samples to its binding), ``network_rtf`` the rest. Ratios are of Sayso to sherpa-onnx, intervals
-are 95% bootstraps over recordings. ``peak_mb`` is each process's own. One JSON line per figure.
+of samples to its binding), ``network_rtf`` the rest. Ratios are of Sayso to sherpa-onnx. Where a process happens to
+have its weights in memory moves its speed by some percent, so both are begun anew every ``--renew`` recordings, and
+intervals of times are 95% bootstraps over these pairs of processes; those of shares are over recordings. ``peak_mb`` is
+the most that a process took. One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -115,50 +118,74 @@ def both_ways(samples: Floats) -> tuple[Floats, Floats]:
     return np.concatenate([theirs[:MIRRORED][::-1], theirs]), theirs
 
 
-def measure(arguments: argparse.Namespace, ours: Worker, sherpa: Worker, folder: Path, tokenizer: Tokenizer) -> None:
-    """All figures of all recordings."""
+def measure(arguments: argparse.Namespace, exports: Path, folder: Path, tokenizer: Tokenizer) -> None:
+    """All figures; a fresh pair of processes for every few recordings."""
     ids = {piece.replace("▁", " ", 1): i for i, piece in enumerate(tokenizer.pieces)}
-    spent: dict[str, list[tuple[float, float]]] = {"sayso": [], SHERPA: []}
+    same: dict[str, list[bool]] = {name: [] for name in ("same", *OWN)}
+    times: dict[str, list[tuple[float, float]]] = {"sayso": [], SHERPA: []}
+    peaks: dict[str, list[float]] = {"sayso": [], SHERPA: []}
     audio: list[float] = []
-    same: dict[str, list[int]] = {name: [] for name in ("same", *OWN)}
-    places = [folder / "ours.f32", folder / "theirs.f32"]
-    for done, file in enumerate([arguments.audio[0], *arguments.audio]):
+    for first in range(0, len(arguments.audio), arguments.renew):
+        files = arguments.audio[first : first + arguments.renew]
+        with ExitStack() as stack:
+            ours = stack.enter_context(Worker(sys.executable, "sayso", exports / "bundle"))
+            theirs = stack.enter_context(Worker(arguments.sherpa_python, "sherpa", exports / "sherpa"))
+            spent, seconds = together(files, (ours, theirs), folder, same, lambda names: [ids[name] for name in names])
+            audio.append(seconds)
+            for name, worker in (("sayso", ours), (SHERPA, theirs)):
+                times[name].append(spent[name])
+                peaks[name].append(worker.peak_mb())
+        progress(first + len(files), len(arguments.audio))
+    report(same, times, audio, peaks)
+
+
+def together(
+    files: list[str],
+    workers: tuple[Worker, Worker],
+    folder: Path,
+    same: dict[str, list[bool]],
+    to_ids: Callable[[list[str]], list[int]],
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Front and other processor seconds of both over ``files``, and seconds of audio; ``same`` grows by each file."""
+    places = (folder / "ours.f32", folder / "theirs.f32")
+    sums, seconds = {"sayso": np.zeros(2), SHERPA: np.zeros(2)}, 0.0
+    for done, file in enumerate([files[0], *files]):
         for samples, place in zip(both_ways(decode.read(file)), places, strict=True):
             samples.tofile(place)
-        turns = [("sayso", ours, places[0]), (SHERPA, sherpa, places[1])]
-        heard = {name: worker.ask(place, SAME) for name, worker, place in turns[:: 1 if done % 2 else -1]}
+        turns = list(zip(sums, workers, places, strict=True))[:: 1 if done % 2 else -1]
+        heard = {name: worker.ask(place, SAME) for name, worker, place in turns}
         if not done:
             continue  # the first time warms up
-        audio.append(places[1].stat().st_size / 4 / 16000)
+        seconds += places[1].stat().st_size / 4 / 16000
         for name, answer in heard.items():
-            spent[name].append((answer["front_s"], answer["rest_s"]))
-        theirs = [ids[token] for token in heard[SHERPA]["tokens"]]
-        found = {"same": heard["sayso"]["tokens"]}
-        found |= {name: ours.ask(places[0], settings)["tokens"] for name, settings in OWN.items()}
+            sums[name] += answer["front_s"], answer["rest_s"]
+        theirs, found = to_ids(heard[SHERPA]["tokens"]), {"same": heard["sayso"]["tokens"]}
+        found |= {name: workers[0].ask(places[0], settings)["tokens"] for name, settings in OWN.items()}
         for name, tokens in found.items():
             same[name].append(tokens == theirs)
         if found["same"] != theirs:
-            texts = [tokenizer.decode(tokens) for tokens in (found["same"], theirs)]
-            print(f"{file}: {texts[0]!r} here, {texts[1]!r} in {SHERPA}", file=sys.stderr)
-        progress(done, len(arguments.audio))
-    report(spent, audio, same)
-    peaks = {"sayso": ours.peak_mb(), SHERPA: sherpa.peak_mb()}
-    for name, peak in peaks.items():
-        emit(BENCH, name, "peak_mb", peak)
-    emit(BENCH, "sayso", "peak_mb", peaks["sayso"] / peaks[SHERPA], SHERPA)
+            print(f"{file}: tokens {found['same']} here, {theirs} in {SHERPA}", file=sys.stderr)
+    return {name: (float(pair[0]), float(pair[1])) for name, pair in sums.items()}, seconds
 
 
-def report(spent: dict[str, list[tuple[float, float]]], audio: list[float], same: dict[str, list[int]]) -> None:
-    """Shares and times."""
+def report(
+    same: dict[str, list[bool]],
+    times: dict[str, list[tuple[float, float]]],
+    audio: list[float],
+    peaks: dict[str, list[float]],
+) -> None:
+    """Shares of recordings; times and memory, whose units are pairs of processes."""
     for name, shares in same.items():
         case = "sayso" if name == "same" else f"sayso/{name}"
         emit(BENCH, case, "identical_tokens", ratio(shares, [1] * len(shares)), SHERPA)
-    times = {name: np.array(rows) for name, rows in spent.items()}
     for metric, part in (("rtf", slice(0, 2)), ("front_rtf", slice(0, 1)), ("network_rtf", slice(1, 2))):
-        sums = {name: rows[:, part].sum(1) for name, rows in times.items()}
+        sums = {name: np.array(rows)[:, part].sum(1) for name, rows in times.items()}
         for name, values in sums.items():
             emit(BENCH, name, metric, ratio(values, audio))
         emit(BENCH, "sayso", metric, ratio(sums["sayso"], sums[SHERPA]), SHERPA)
+    for name, values in peaks.items():
+        emit(BENCH, name, "peak_mb", max(values))
+    emit(BENCH, "sayso", "peak_mb", ratio(peaks["sayso"], peaks[SHERPA]), SHERPA)
 
 
 def main() -> None:
@@ -169,18 +196,15 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100, help="of valid speech, where no --audio is named")
     parser.add_argument("--audio", nargs="*", help="recordings instead")
     parser.add_argument("--exports", type=Path, help="keep both exports in this folder, or take them from it")
+    parser.add_argument("--renew", type=int, default=10, help="recordings that a pair of processes decodes")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.audio = arguments.audio or valid_speech(arguments.clips, arguments.seed)
     if not arguments.audio:
         parser.error("no recordings: name some with --audio, or set SAYSO_CORPORA")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        exports = arguments.exports or folder
-        tokenizer = export(arguments.model, exports)
-        ours = stack.enter_context(Worker(sys.executable, "sayso", exports / "bundle"))
-        theirs = stack.enter_context(Worker(arguments.sherpa_python, "sherpa", exports / "sherpa"))
-        measure(arguments, ours, theirs, folder, tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        exports = arguments.exports or Path(folder)
+        measure(arguments, exports, Path(folder), export(arguments.model, exports))
 
 
 if __name__ == "__main__":

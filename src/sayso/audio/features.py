@@ -68,13 +68,13 @@ class FbankStream:
 
     def _take(self) -> Floats:
         ready = self._fbank.num_frames_ready
-        frames = np.empty((ready - self._done, self.config.mels), np.float32)
-        for row, index in zip(frames, range(self._done, ready), strict=True):
-            row[:] = self._fbank.get_frame(index)  # a view into memory that pop frees
-        if len(frames):
-            self._fbank.pop(len(frames))  # keeps memory constant over hours
+        if ready == self._done:
+            return np.zeros((0, self.config.mels), np.float32)
+        # copied before pop: get_frame returns views into memory that pop frees
+        frames = np.concatenate([self._fbank.get_frame(i) for i in range(self._done, ready)])
+        self._fbank.pop(ready - self._done)  # keeps memory constant over hours
         self._done = ready
-        floored: Floats = np.maximum(frames, np.float32(self.config.floor), out=frames)
+        floored: Floats = np.maximum(frames, np.float32(self.config.floor)).reshape(-1, self.config.mels)
         return floored
 
 
