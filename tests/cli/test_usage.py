@@ -43,6 +43,8 @@ HOME = ROOT / "domains" / "home.yaml"
             "'search.tsd.beam': Input should be gre",
         ),
         ("export nowhere --out b --free search.kind=tsd --free search.bem=2", "did you mean 'beam'"),
+        ("export nowhere --out b --format shrpa", "did you mean 'sherpa'"),
+        ("export nowhere --out b --format sherpa --clips c.jsonl", "leave out --domain"),
     ],
 )
 def test_wrong_usage_is_one_message_and_2(sayso: Any, line: str, what: str) -> None:

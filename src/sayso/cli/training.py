@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from sayso.cli.console import note, say
-from sayso.core.errors import ConfigError, UsageError, require
+from sayso.core.errors import ConfigError, UsageError, nearest, require
 
+FORMATS = ("bundle", "sherpa")
 CLIPS = 200  # recordings are enough to fix activation scales
 
 
@@ -31,7 +32,7 @@ def train(
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder of 'sayso train', or a checkpoint.")],
-    out: Annotated[Path, typer.Option(help="The bundle: a folder, or a zip where it ends in .zip.")],
+    out: Annotated[Path, typer.Option(help="A folder; the bundle is a zip where it ends in .zip.")],
     domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: transcription only.")] = None,
     clips: Annotated[
         Path | None, typer.Option(help="Recordings (.jsonl) that fix the int8 scales; none: fp32.")
@@ -43,14 +44,21 @@ def export(
             metavar="KEY=VALUE", help="Search of free text, e.g. search.kind=ctc_beam, search.beam=8, lm.file=a.arpa."
         ),
     ] = None,
+    format: Annotated[str, typer.Option(help="bundle, or sherpa: a folder that sherpa-onnx streams.")] = "bundle",
 ) -> int:
-    """Turn a trained model into a bundle."""
+    """Turn a trained model into a bundle, or into files for another runtime."""
     from sayso.core.config import override, parse
     from sayso.runtime.settings import FreeConfig
 
     searched = parse(FreeConfig, override({}, free or []), where="--free")
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: no such format; {nearest(format, FORMATS)}")
+    if format == "sherpa" and (domain or clips or name or free):
+        raise UsageError("--format sherpa is the fp32 transducer alone: leave out --domain, --clips, --name and --free")
     checkpoint = _checkpoint(run)
     require("torch", extra="train", purpose="sayso export")
+    if format == "sherpa":
+        return _export_sherpa(checkpoint, out)
     from sayso.audio import decode
     from sayso.core.manifest import IntentSpec
     from sayso.evaluation.examples import read_examples
@@ -96,6 +104,16 @@ def build(
     report = run(domain, out, minutes=minutes, base=base, seed=seed, config=config)
     say(str(out))
     note(f"report: {report}")
+    return 0
+
+
+def _export_sherpa(checkpoint: Path, out: Path) -> int:
+    from sayso.export.sherpa import export_sherpa
+    from sayso.models.assembly import load_checkpoint
+
+    model, tokenizer = load_checkpoint(checkpoint)
+    export_sherpa(model, tokenizer, out)
+    say(f"{out}: conformer transducer for sherpa-onnx, fp32")
     return 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sayso.core.config import Config
@@ -20,6 +21,8 @@ from sayso.core.errors import ConfigError
 from sayso.decoding.beam import Scorers
 from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats, Join, Predicted, Predictor
+
+_AHEAD = 4  # frames that the joiner hears at once: a chunk of the usual size
 
 
 class CtcGreedyConfig(Config):
@@ -120,18 +123,33 @@ class TransducerGreedy(_Greedy):
 
     def step(self, state: GreedyState, encoded: Floats) -> GreedyState:
         """Advance in place over (T, D) encoder frames and return ``state``."""
-        for frame in encoded:
-            for _ in range(self._max_symbols):
-                assert state.predicted is not None, "a state of another decoder"
-                logits = np.asarray(self._join(frame[None], state.predicted.out), dtype=np.float64)[0]
-                label = int(logits.argmax())
-                if label == 0:
-                    break
-                top = float(logits[label])
-                _emit(state, label, -float(np.log(np.exp(logits - top).sum())))
-                (state.predicted,) = self._predictor.extend([state.predicted], [label])
-            state.frame += 1
+        assert state.predicted is not None, "a state of another decoder"
+        start, first, given = state.frame, 0, 0  # ``first``: the frame in question, which has ``given`` labels already
+        while first < len(encoded):
+            labels, logits = self._best(encoded[first : first + _AHEAD], state.predicted)
+            blanks = int((labels != 0).argmax()) if labels.any() else len(labels)
+            first, given = first + blanks, 0 if blanks else given
+            if blanks == len(labels):
+                continue
+            state.frame, given = start + first, given + 1
+            top, row = int(labels[blanks]), np.asarray(logits[blanks], dtype=np.float64)
+            _emit(state, top, -float(np.log(np.exp(row - row[top]).sum())))
+            (state.predicted,) = self._predictor.extend([state.predicted], [top])
+            if given == self._max_symbols:
+                first, given = first + 1, 0
+        state.frame = start + len(encoded)
         return state
+
+    def _best(self, frames: Floats, predicted: Predicted) -> tuple[NDArray[np.int64], Floats]:
+        """Labels (n,) and logits (n, V) of up to ``_AHEAD`` frames (n, D), in one run of the joiner.
+
+        Most frames say blank, and then those behind them were worth asking. The run always has ``_AHEAD`` rows, so that
+        a frame's products are rounded the same way wherever a packet ends.
+        """
+        ahead = np.zeros((_AHEAD, frames.shape[1]), frames.dtype)
+        ahead[: len(frames)] = frames
+        logits = self._join(ahead, np.repeat(predicted.out, _AHEAD, axis=0))[: len(frames)]
+        return logits.argmax(axis=1), logits
 
 
 def _emit(state: GreedyState, label: int, log_prob: float) -> None:

@@ -27,7 +27,7 @@ from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 
 _OPSET = 18
-_BATCH = torch.export.Dim("batch", min=1, max=4096)
+BATCH = torch.export.Dim("batch", min=1, max=4096)
 _TOKENS = torch.export.Dim("tokens", min=1, max=4096)
 
 
@@ -188,10 +188,19 @@ def _slots(head: SlotHead, width: int) -> Exported:
 def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> Exported:
     inputs = [*names.inputs, *(pair.input for pair in names.states)]
     outputs = [*names.outputs, *(pair.output for pair in names.states)]
-    axes = tuple({0: _BATCH, 1: _TOKENS} if name in names.tokens else {0: _BATCH} for name in inputs)
+    axes = tuple({0: BATCH, 1: _TOKENS} if name in names.tokens else {0: BATCH} for name in inputs)
     variadic = isinstance(module, _Encoder | _Predictor) and names.states
     fixed = len(inputs) - len(names.states) if variadic else len(inputs)
     shapes = (*axes[:fixed], axes[fixed:]) if fixed < len(axes) else axes  # variadic states are one argument
+    proto = convert(module, arguments, inputs, outputs, shapes)
+    spec = GraphSpec(file=f"{names.role}.onnx", inputs=names.inputs, outputs=names.outputs, states=names.states)
+    return Exported(data=proto.SerializeToString(), spec=spec)
+
+
+def convert(
+    module: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str], shapes: Any
+) -> onnx.ModelProto:
+    """``module`` as one stripped graph with these names; ``shapes`` says for each argument which axes are free."""
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module.eval(),
@@ -204,9 +213,7 @@ def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> 
             verbose=False,
         )
     assert program is not None
-    proto = strip(program.model_proto)
-    spec = GraphSpec(file=f"{names.role}.onnx", inputs=names.inputs, outputs=names.outputs, states=names.states)
-    return Exported(data=proto.SerializeToString(), spec=spec)
+    return strip(program.model_proto)
 
 
 def strip(proto: onnx.ModelProto) -> onnx.ModelProto:

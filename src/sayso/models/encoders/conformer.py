@@ -59,7 +59,11 @@ class _Convolution(nn.Module):
             x = functional.pad(x, (0, 0, self.depthwise.kernel_size[0] - 1, 0))
         else:
             x = torch.cat([cache.to(x.dtype), x], 1)
-        y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        # as an image of height one: the same to torch, and a quarter of the time in onnxruntime, which has a kernel for
+        # depthwise convolutions of images only
+        weight, bias = self.depthwise.weight[:, :, None], self.depthwise.bias
+        y = functional.conv2d(x.transpose(1, 2)[:, :, None], weight, bias, groups=x.shape[2])
+        y = y.squeeze(2).transpose(1, 2)
         return self.dropout(self.out(functional.silu(self.middle(y)))), x
 
 
