@@ -12,8 +12,8 @@ from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.examples import read_examples
 
 ROOT = Path(__file__).parents[1]
-# What this version reaches (7 of 11 commands); the aim is all but one. Raise it with the model, never lower it.
-REACHED = 7 / 11
+# What this version reaches (9 of 11 commands); the aim is all but one. Raise it with the model, never lower it.
+REACHED = 9 / 11
 
 
 @pytest.fixture(scope="module")

@@ -276,7 +276,7 @@ def _facts(job: Job, manifests: dict[str, Path], checkpoint: Path) -> dict[str, 
         "domain": job.domain.fingerprint[:16],
     }
     if job.minutes <= 0:
-        return facts | {"method": "grammar graph on the base model; no training"}
+        return facts | {"method": "no training: the base as it is, and the grammar graph"}
     rows = [json.loads(line) for line in (checkpoint.parent / METRICS).read_text().splitlines()]
     state = json.loads((checkpoint.parent / "state" / "state.json").read_text())
     facts |= {"steps": state["step"], "seconds": round(state["seconds"])}
