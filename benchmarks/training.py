@@ -69,7 +69,7 @@ def step_times(train: Trainer, steps: int) -> tuple[list[float], list[float], li
         began = time.perf_counter()
         items = train.batcher.plan(train.progress.step)
         rng = np.random.default_rng(number)
-        collate([augment(train.corpus.features(item), train.config.spec, rng) for item in items], items)
+        collate([augment(train.corpus.features(item), train.config.spec, rng)[0] for item in items], items)
         made = time.perf_counter() - began
         began = time.perf_counter()
         train._step()

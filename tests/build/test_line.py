@@ -11,6 +11,7 @@ import torch
 from sayso.build.config import BuildConfig
 from sayso.build.line import build
 from sayso.build.negatives import EVERYDAY
+from sayso.build.phrases import open_phrases
 from sayso.build.speech import NEGATIVE, SEEN, TRAIN, TRAIN_NEGATIVE, UNSEEN_VALUES, outside, write_script
 from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError, ConfigError, SynthesisError
@@ -20,7 +21,8 @@ from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.joiners import AdditiveConfig
 from sayso.models.predictors import StatelessConfig
 from sayso.nlu.compile import compile_domain
-from sayso.nlu.domain import load_domain
+from sayso.nlu.domain import load_domain, parse_domain
+from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
@@ -195,3 +197,21 @@ def test_the_script_holds_out_and_leaves_out(base: Path, domain: Path, tmp_path:
     trained = {u.text for u in script.spoken[TRAIN_NEGATIVE]}
     assert "so it goes" in trained
     assert trained.isdisjoint(u.text for u in script.spoken[NEGATIVE])
+
+
+def test_open_slots_hold_many_words_and_judging_has_its_own(tmp_path: Path) -> None:
+    described = parse_domain(
+        "intents: {add: {data: [{sentences: ['add {item} to the list', 'we need {item}']}]},"
+        " stop: {data: [{sentences: ['stop [it|that|now]', 'never mind']}]}}\nlists: {item: {wildcard: true}}"
+    )
+    assert open_templates(described) == [0, 1]
+    config = tiny(tmp_path, least_sentences=60, open_share=0.5, seen=20, unseen_values=10, held_templates=0.0)
+    script = write_script(described, ["so be it"], ["the quick brown fox"], 1.0, config, seed=0)
+    values = {kind: [slot.value for u in script.spoken[kind] for slot in u.slots] for kind in script.spoken}
+    assert len(values[TRAIN]) >= 0.5 * 60 and len(set(values[TRAIN])) > 0.8 * len(values[TRAIN])
+    assert len(values[UNSEEN_VALUES]) == 10
+    known, held = open_phrases(2000, 0), open_phrases(300, 0, held=True)
+    assert set(values[UNSEEN_VALUES]) <= set(held) and set(known).isdisjoint(held)
+    assert len({word for phrase in values[TRAIN] for word in phrase.split()}) > 40
+    assert {"quick", "quick brown", "brown fox"} & set(open_phrases(500, 0, ["the quick brown fox"]))
+    assert len(set(known)) == len(known) == 2000 and known == open_phrases(2000, 0)

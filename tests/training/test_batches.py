@@ -77,12 +77,20 @@ def test_a_clip_longer_than_the_budget_is_a_batch_of_its_own() -> None:
 def test_augmentation_follows_its_generator_and_can_be_switched_off() -> None:
     features = np.random.default_rng(0).normal(8, 3, (120, 80)).astype(np.float32)
     config = SpecAugmentConfig()
-    first, second, other = (augment(features, config, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, second, other = (augment(features, config, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
     assert np.array_equal(first, second)
     assert first.shape != other.shape or not np.array_equal(first, other)
     assert abs(len(first) / 120 - 1) <= config.tempo + 0.01
     off = SpecAugmentConfig(frequency_masks=0, time_share=0.0, tempo=0.0, vocal_tract=0.0, level=0.0)
-    assert np.allclose(augment(features, off, np.random.default_rng(1)), features, atol=1e-5)
+    assert np.allclose(augment(features, off, np.random.default_rng(1))[0], features, atol=1e-5)
+
+
+def test_views_share_their_tempo_and_nothing_else() -> None:
+    features = np.random.default_rng(0).normal(8, 3, (120, 80)).astype(np.float32)
+    first, second = augment(features, SpecAugmentConfig(tempo=0.3), np.random.default_rng(1), 2)
+    assert first.shape == second.shape and len(first) != 120 and not np.array_equal(first, second)
+    only = SpecAugmentConfig(frequency_masks=0, time_share=0.0, tempo=0.3, vocal_tract=0.0, level=0.0)
+    assert np.array_equal(*augment(features, only, np.random.default_rng(1), 2))
 
 
 def test_collate_pads_and_marks_what_is_unknown() -> None:

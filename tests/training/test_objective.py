@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sayso.losses import transducer_loss_simple
+from sayso.losses import consistency_loss, transducer_loss_simple
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.joiners import JOINERS
@@ -79,6 +79,24 @@ def test_phones_are_judged_on_the_middle_layer_by_a_head_of_their_own() -> None:
 def test_clips_without_alignments_do_without() -> None:
     module = Objective(_config(2).build(), LossWeights(phones=0.5, transducer=0.0))
     assert "phones" not in module(_batch(), (4, 16))
+
+
+def test_consistency_is_of_neighbouring_rows_and_per_label() -> None:
+    torch.manual_seed(0)
+    model = _config(2).build().eval()
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(frames, 80)).astype(np.float32) for frames in (160, 160, 97, 97)]
+    clips = [Item(0, 0, 160, (3, 4, 4, 5)), Item(0, 1, 97, (6,))]
+    batch = collate(rows, [clips[0], clips[0], clips[1], clips[1]])
+    losses = objective(model, batch, CONTEXT, LossWeights(ctc=1.0, consistency=0.2, transducer=0.0))
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    heard = model.ctc(encoded)
+    each = [consistency_loss(heard[i : i + 1], heard[i + 1 : i + 2], frames[i : i + 1]) for i in (0, 2)]
+    assert losses["consistency"].item() == pytest.approx((each[0] / 4 + each[1]).item() / 2, rel=1e-5)
+    assert losses["total"].item() == pytest.approx((losses["ctc"] + 0.2 * losses["consistency"]).item(), rel=1e-6)
+    same = collate([rows[0], rows[0]], [clips[0], clips[0]])
+    alike = objective(model, same, CONTEXT, LossWeights(ctc=1.0, consistency=0.2, transducer=0.0))
+    assert alike["consistency"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_without_weight_there_is_no_second_loss() -> None:

@@ -113,6 +113,36 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+CYCLES = ["training.cycles=2", "training.weights.consistency=0.2", "training.rate=2e-2"]
+
+
+def test_what_cycles_leave_is_the_mean_of_their_ends(recipe: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    ends: list[dict[str, torch.Tensor]] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("step 6 ") or "cycle 2 of 2" in text:  # step 4 was the first end, its checkpoint is there
+            ends.append(load_file(tmp_path / "run" / "state" / "average.safetensors"))
+        if text.startswith("step 6 ") and len(ends) == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, CYCLES, tmp_path / "run", say)
+    assert any("cycle 1 of 2" in line for line in said)
+    train(recipe, CYCLES, tmp_path / "run", say)
+    last = load_file(tmp_path / "run" / "state" / "average.safetensors")
+    kept = weights(tmp_path / "run")
+    for name, value in kept.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (ends[0][name] + last[name]) / 2)
+    assert any(not torch.equal(ends[0][name], last[name]) for name in kept)
+    train(recipe, CYCLES, tmp_path / "straight", lambda text: None)
+    assert all(torch.equal(value, weights(tmp_path / "straight")[name]) for name, value in kept.items())
+    rates = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("valid_wer" in row and row["step"] == 8 for row in rates) == 2  # the last end, then the mean
+
+
 PRUNED = 'training.transducer={"kind": "pruned", "band": 3, "fastemit": 0.01}'
 
 

@@ -29,7 +29,8 @@ class Replay(Config):
 
 class BuildConfig(Config):
     """Amounts. ``sentences_per_minute`` of training are spoken, at least ``least_sentences``, at most
-    ``most_sentences``, each by ``voices_each`` voices, and heard clean and in ``copies`` augmented versions.
+    ``most_sentences``, each by ``voices_each`` voices, and heard clean and in ``copies`` augmented versions. ``open_share``
+    as many again are sentences with an open slot, where there is one.
 
     ``held_templates`` and ``held_values`` are shares of templates and slot values that training never hears;
     ``seen``, ``unseen_templates`` and ``unseen_values`` how many sentences of each kind the held-out voices speak.
@@ -45,6 +46,7 @@ class BuildConfig(Config):
     sentences_per_minute: int = Field(default=250, gt=0)
     least_sentences: int = Field(default=300, gt=0)
     most_sentences: int = Field(default=4000, gt=0)
+    open_share: float = Field(default=0.1, ge=0)
     voices_each: int = Field(default=1, ge=1)
     copies: int = Field(default=1, ge=0)
     engines: tuple[str, ...] | None = None

@@ -16,12 +16,13 @@ from lhotse import CutSet  # type: ignore[import-untyped]
 
 from sayso.build.config import BuildConfig
 from sayso.build.negatives import EVERYDAY
+from sayso.build.phrases import open_phrases
 from sayso.core.automaton import Automaton
 from sayso.data.synthesis import Role
 from sayso.data.synthesise import Sentence, Spoken, SynthConfig, synthesise
 from sayso.nlu.automaton_io import match
 from sayso.nlu.domain import Domain
-from sayso.nlu.sample import PHRASES, Utterance, other_values, sample, split_domain
+from sayso.nlu.sample import Utterance, open_templates, other_values, sample, split_domain
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.progress import Meter, Say
@@ -29,7 +30,6 @@ from sayso.training.progress import Meter, Say
 TRAIN, TRAIN_NEGATIVE = "train", "train-negative"
 SEEN, UNSEEN_TEMPLATES, UNSEEN_VALUES, NEGATIVE = "seen", "unseen-templates", "unseen-values", "negative"
 _EACH_INTENT = 8  # sentences that every intent gets at least, however rare its templates
-_HELD_PHRASES = 8  # open slots hold these in validation only
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,24 @@ def write_script(
     ``strange`` is what must be rejected (see ``outside``), ``talk`` more of it to train on.
     """
     split = split_domain(domain, seed, config.held_templates, config.held_values)
-    train, held = PHRASES[:-_HELD_PHRASES], PHRASES[-_HELD_PHRASES:]
     wanted = min(config.most_sentences, max(config.least_sentences, round(config.sentences_per_minute * minutes)))
     count = wanted if minutes > 0 else config.quantise
-    known = {"exclude_templates": split.templates, "exclude_values": split.values}
-    drawn = sample(domain, count, seed=seed, phrases=train, **known)  # type: ignore[arg-type]
-    drawn += _missing(domain, drawn, seed)
+    train = open_phrases(2 * max(count, config.least_sentences), seed, (*EVERYDAY, *talk))
+    known = {"exclude_templates": split.templates, "exclude_values": split.values, "phrases": train}
+    drawn = sample(domain, count, seed=seed, **known)  # type: ignore[arg-type]
+    # what a list holds is learnt in a few sentences, what anybody may say is not
+    opened, more = open_templates(domain), round(config.open_share * count)
+    wild = sample(domain, more, seed=seed + 5, only_templates=opened, **known)  # type: ignore[arg-type]
+    drawn = list({(u.text, u.intent): u for u in (*drawn, *wild)}.values())
+    drawn += _missing(domain, drawn, seed, train)
     values = sample(
         domain,
         4 * config.unseen_values,
         seed=seed + 2,
         exclude_values=other_values(domain, split.values),
-        phrases=held,
+        phrases=open_phrases(config.least_sentences, seed, held=True),
     )
-    unseen = [u for u in values if any(slot.value in split.values.get(slot.name, ()) for slot in u.slots)]
+    unseen = [u for u in values if any(s.source == "open" or s.value in split.values.get(s.name, ()) for s in u.slots)]
     templates = sample(domain, config.unseen_templates, seed=seed + 3, only_templates=split.templates, phrases=train)
     order = np.random.default_rng((seed, 4)).permutation(len(strange))
     cut = min(config.negatives, len(strange) // 3)
@@ -72,7 +76,7 @@ def write_script(
     spoken: dict[str, Sequence[Spoken]] = {
         TRAIN: drawn,
         TRAIN_NEGATIVE: [Sentence(text) for text in dict.fromkeys([*(strange[int(i)] for i in train_part), *talk])],
-        SEEN: sample(domain, config.seen, seed=seed + 1, phrases=train, **known),  # type: ignore[arg-type]
+        SEEN: sample(domain, config.seen, seed=seed + 1, **known),  # type: ignore[arg-type]
         UNSEEN_TEMPLATES: templates if split.templates else [],
         UNSEEN_VALUES: unseen[: config.unseen_values],
         NEGATIVE: [Sentence(strange[int(i)]) for i in valid_part],
@@ -120,7 +124,7 @@ def speak(script: Script, folder: Path, domain: Domain, config: BuildConfig, see
     return manifests
 
 
-def _missing(domain: Domain, drawn: Sequence[Utterance], seed: int) -> list[Utterance]:
+def _missing(domain: Domain, drawn: Sequence[Utterance], seed: int, phrases: Sequence[str]) -> list[Utterance]:
     """Sentences of the intents that the draw brought too few of."""
     more: list[Utterance] = []
     for number, intent in enumerate(domain.intents):
@@ -128,6 +132,6 @@ def _missing(domain: Domain, drawn: Sequence[Utterance], seed: int) -> list[Utte
         if have < _EACH_INTENT:
             templates = [i for i, template in enumerate(domain.templates) if template.intent == intent]
             known = {utterance.text for utterance in drawn}
-            found = sample(domain, _EACH_INTENT, seed=seed + 100 + number, only_templates=templates)
+            found = sample(domain, _EACH_INTENT, seed=seed + 100 + number, only_templates=templates, phrases=phrases)
             more += [u for u in found if u.text not in known or not have]
     return more

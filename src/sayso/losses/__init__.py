@@ -1,5 +1,6 @@
 """Losses: tensors, lengths and pure functions in, a number out. They never see models."""
 
+from sayso.losses.consistency import consistency_loss
 from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
 from sayso.losses.lean import transducer_loss_lean
 from sayso.losses.pruned import transducer_loss_pruned, transducer_loss_simple
@@ -16,6 +17,7 @@ LOSSES = {
 
 __all__ = [
     "LOSSES",
+    "consistency_loss",
     "ctc_loss",
     "ctc_loss_lattice",
     "transducer_loss",

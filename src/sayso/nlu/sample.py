@@ -95,6 +95,18 @@ def sample(
     return list(found.values())
 
 
+def open_templates(domain: Domain) -> list[int]:
+    """Numbers of the templates that can hold an open slot."""
+
+    def wild(node: Node) -> bool:
+        if isinstance(node, Ref):
+            return domain.lists[node.list].kind == "wildcard"
+        parts = () if isinstance(node, Chars) else node.parts if isinstance(node, Seq) else node.options
+        return any(wild(part) for part in parts)
+
+    return [number for number, template in enumerate(domain.templates) if wild(template.tree)]
+
+
 def other_values(domain: Domain, values: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
     """For each slot of ``values``, every value but those: ``exclude_values`` for sentences of held-out values only."""
     every = {slot: {v for name in spec.lists for v in domain.lists[name].values} for slot, spec in domain.slots.items()}

@@ -134,17 +134,20 @@ def phones_of(phones: bytes, frames: int) -> NDArray[np.int64]:
     return known[places].astype(np.int64).reshape(-1, PHONES_PER_FRAME)
 
 
-def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:
-    """Tempo and vocal-tract warp, level, then time and frequency masks (at the clip's mean); (T,F) to (T',F)."""
-    frames, mels = features.shape
+def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generator, views: int = 1) -> list[Floats]:
+    """(T,F) to ``views`` versions (T',F): all of one tempo, each with its own vocal-tract warp, level and masks (at its
+    mean)."""
     stretch = 1.0 + rng.uniform(-config.tempo, config.tempo)
-    times = np.linspace(0, frames - 1, max(8, round(frames * stretch)))
+    times = np.linspace(0, len(features) - 1, max(8, round(len(features) * stretch)))
+    x = _interpolate(features.astype(np.float32), times)
+    return [_view(x, config, rng) for _ in range(views)]
+
+
+def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:
+    mels = x.shape[1]
     warp = 1.0 + rng.uniform(-config.vocal_tract, config.vocal_tract)
     bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
-    x = _interpolate(_interpolate(features.astype(np.float32), times).T, bins).T + rng.uniform(
-        -config.level, config.level
-    )
-    x = np.ascontiguousarray(x, dtype=np.float32)
+    x = np.ascontiguousarray(_interpolate(x.T, bins).T + rng.uniform(-config.level, config.level), dtype=np.float32)
     fill = x.mean()
     for _ in range(config.frequency_masks):
         width = int(rng.integers(0, config.frequency_width + 1))

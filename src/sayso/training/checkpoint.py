@@ -22,11 +22,17 @@ from sayso.core.files import aside, whole
 
 
 class Average:
-    """Exponential moving average of a model's floating-point state; warm-up keeps early weights from lingering."""
+    """Exponential moving average of a model's floating-point state; warm-up keeps early weights from lingering.
+
+    ``ends`` is the mean of what it was at the ends of ``count`` cycles of the rate (stochastic weight averaging;
+    Izmailov et al. 2018, arXiv:1803.05407).
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.ends: dict[str, Tensor] = {}
+        self.count = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -38,11 +44,22 @@ class Average:
             else:
                 self.shadow[name].copy_(value)
 
+    @torch.no_grad()
+    def end(self) -> None:
+        """A cycle is over: the present average joins the mean of the ends."""
+        self.count += 1
+        for name, value in self.shadow.items():
+            if name not in self.ends or not value.is_floating_point():
+                self.ends[name] = value.clone()
+            else:
+                self.ends[name].lerp_(value, 1 / self.count)
+
     @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model carries the averaged weights inside the block, and its own again after it."""
+    def applied(self, model: nn.Module, *, ends: bool = False) -> Iterator[None]:
+        """The model carries the averaged weights, or the mean of the ``ends`` where there are any, inside the block,
+        and its own again after it."""
         own = {k: v.clone() for k, v in model.state_dict().items()}
-        model.load_state_dict(self.shadow)
+        model.load_state_dict(self.ends if ends and self.ends else self.shadow)
         try:
             yield
         finally:
@@ -61,7 +78,8 @@ def save_state(
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
         save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
         save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
-        (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
+        save_file({k: v.contiguous() for k, v in average.ends.items()}, fresh / "ends.safetensors")
+        (fresh / "state.json").write_text(json.dumps({"step": step, "ends": average.count, **extra}))
 
 
 def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -72,6 +90,7 @@ def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torc
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         model.load_state_dict(load_file(folder / "model.safetensors"))
         average.shadow = load_file(folder / "average.safetensors")
+        average.ends, average.count = load_file(folder / "ends.safetensors"), state["ends"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(folder / "optimiser.safetensors").items():
             index, _, key = name.partition("/")

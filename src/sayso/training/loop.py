@@ -80,7 +80,8 @@ class Trainer:
         )
         self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)
-        self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds, config.seed)
+        self.views = 2 if config.weights.consistency > 0 else 1
+        self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds / self.views, config.seed)
         self.progress = Progress()
 
     def fit(self) -> Path:
@@ -89,9 +90,12 @@ class Trainer:
         began = time.monotonic() - self.progress.seconds
         try:
             while not self._finished():
+                cycle = self._cycle()
                 self._step()
                 self.progress.seconds = time.monotonic() - began
                 self._report()
+                if self._cycle() > cycle and self.config.cycles > 1:
+                    self._end_cycle()
         except KeyboardInterrupt:
             self.say("interrupted: keeping the weights so far")
         self._checkpoint()
@@ -109,9 +113,20 @@ class Trainer:
             share = max(share, self.progress.seconds / (self.config.minutes * 60))
         return min(1.0, share)
 
+    def _cycle(self) -> int:
+        """How many cycles of the rate are over."""
+        return int(self._share() * self.config.cycles)
+
+    def _end_cycle(self) -> None:
+        """Judge one more end, and add it to the mean."""
+        self.say(f"cycle {self._cycle()} of {self.config.cycles} is over")
+        self.validate(ends=False)
+        self.average.end()
+        self._checkpoint()
+
     def _rate(self) -> float:
         warm = min(1.0, (self.progress.step + 1) / self.config.warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * self._share()))
+        cosine = 0.5 * (1 + math.cos(math.pi * (self._share() * self.config.cycles % 1.0)))
         return self.config.rate * warm * (self.config.final_rate + (1 - self.config.final_rate) * cosine)
 
     def _step(self) -> None:
@@ -123,9 +138,11 @@ class Trainer:
         self.raw.train()
         for part in range(c.accumulate):
             items = self.batcher.plan(step * c.accumulate + part)
-            rows = [augment(self.corpus.features(item), c.spec, rng) for item in items]
+            heard = [augment(self.corpus.features(item), c.spec, rng, self.views) for item in items]
+            rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
-            losses = self.model(collate(rows, items), (chunk, c.left_frames))
+            batch = collate(rows, [item for item in items for _ in range(self.views)])
+            losses = self.model(batch, (chunk, c.left_frames))
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
@@ -146,18 +163,18 @@ class Trainer:
             self._log({"step": step, "seconds": round(self.progress.seconds, 1), "rate": self._rate(), **means})
             self.say(f"step {step}  {100 * self._share():.0f}%  " + "  ".join(f"{k} {v:.3f}" for k, v in means.items()))
         if step % self.config.validate_every == 0:
-            self.validate()
+            self.validate(ends=False)
         if step % self.config.checkpoint_every == 0:
             self._checkpoint()
 
-    def validate(self) -> float:
-        """Greedy WER of the averaged weights on ``valid``, in the streaming context: by CTC, or by the transducer where
-        only that is trained."""
+    def validate(self, *, ends: bool = True) -> float:
+        """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
+        streaming context: by CTC, or by the transducer where only that is trained."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
         weights, given = self.config.weights, (self.tokenizer, items, self.corpus.features)
-        with self.average.applied(self.raw):
+        with self.average.applied(self.raw, ends=ends):
             errors, words = greedy_errors(self.raw, *given, transducer=weights.ctc == 0 and weights.transducer > 0)
         wer = errors / max(1, words)
         self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
@@ -171,7 +188,7 @@ class Trainer:
             "best": self.progress.best if math.isfinite(self.progress.best) else None,
         }
         save_state(self.folder / "state", self.progress.step, self.whole, self.average, self.optimiser, extra)
-        with self.average.applied(self.raw):
+        with self.average.applied(self.raw, ends=True):
             save_checkpoint(self.raw, self.tokenizer, self.folder / "model")
 
     def _resume(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import ctc_loss
+from sayso.losses import consistency_loss, ctc_loss
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
@@ -46,6 +46,7 @@ def objective(
 ) -> dict[str, Tensor]:
     """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
 
+    With a weight of consistency rows 2i and 2i+1 of ``batch`` are two views of one clip.
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones). ``transducer`` is the full one where
     none is given.
     """
@@ -54,6 +55,8 @@ def objective(
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc(encoded)
     losses["ctc"] = _ctc(log_probs, batch, frames)
+    if weights.consistency > 0:
+        losses["consistency"] = _consistency(log_probs, batch, frames)
     middle = passed[(len(passed) - 1) // 2] if passed else encoded
     if weights.intermediate > 0:
         losses["intermediate"] = _ctc(model.ctc(middle), batch, frames)
@@ -79,6 +82,12 @@ def _ctc(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
     loss = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
     spoken = (batch.target_lengths > 0).float()
     return (loss / batch.target_lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
+
+
+def _consistency(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
+    """Per label, over pairs of rows."""
+    loss = consistency_loss(log_probs[::2], log_probs[1::2], frames[::2])
+    return (loss / batch.target_lengths[::2].clamp(min=1)).mean()
 
 
 def _transducer(

@@ -76,12 +76,15 @@ class LossWeights(Config):
 
     ``intermediate``: CTC once more, by the same head, on the encoder's middle layer (Lee and Watanabe 2021).
     ``phones``: cross-entropy of the aligned phones there, two to a frame, by a head that is not kept (hierarchical
-    multitask training, Krishna et al. 2018); sources bring the alignments.
+    multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
+    augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
+    a batch then holds half as many clips.
     """
 
     ctc: float = 0.6
     intermediate: float = Field(default=0.0, ge=0)
     phones: float = Field(default=0.0, ge=0)
+    consistency: float = Field(default=0.0, ge=0)
     transducer: float = 0.4
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     intent: float = 0.5
@@ -92,7 +95,9 @@ class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
     ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
-    visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``.
+    visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``. The rate falls along a
+    cosine in each of ``cycles`` equal parts of the run; the mean of the weights at their ends is what is kept
+    (stochastic weight averaging; Izmailov et al. 2018).
     """
 
     seed: int = 0
@@ -102,6 +107,7 @@ class TrainingConfig(Config):
     accumulate: int = 1
     rate: float = 1.5e-3
     warmup: int = 500
+    cycles: int = Field(default=1, ge=1)
     decay: float = 0.02
     final_rate: float = 0.02  # of ``rate``, at the end of the cosine
     clip: float = 2.0
