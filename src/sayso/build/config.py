@@ -83,7 +83,7 @@ class BuildConfig(Config):
         validate_every=150,
         validate_clips=60,
         threads=os.cpu_count() or 1,
-        weights=LossWeights(transducer_share=0.2),
+        weights=LossWeights(intermediate=0.2, transducer_share=0.2),
     )
     processes: int = Field(default=os.cpu_count() or 1, ge=1)
     work: str = "runs/build"

@@ -169,13 +169,13 @@ class Trainer:
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
-        streaming context: by CTC, or by the transducer where only that is trained."""
+        streaming context: by CTC, or by the transducer where that weighs more."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
         weights, given = self.config.weights, (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw, ends=ends):
-            errors, words = greedy_errors(self.raw, *given, transducer=weights.ctc == 0 and weights.transducer > 0)
+            errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
         wer = errors / max(1, words)
         self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
         self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips)")
