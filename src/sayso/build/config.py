@@ -29,17 +29,17 @@ class Replay(Config):
 
 class BuildConfig(Config):
     """Amounts. ``sentences_per_minute`` of training are spoken, at least ``least_sentences``, at most
-    ``most_sentences``, each by ``voices_each`` voices, and heard clean and in ``copies`` augmented versions. ``open_share``
-    as many again are sentences with an open slot, where there is one.
+    ``most_sentences``, each by ``voices_each`` voices, and heard clean and in ``copies`` augmented versions.
+    ``open_share`` as many again are sentences with an open slot, where there is one.
 
     ``held_templates`` and ``held_values`` are shares of templates and slot values that training never hears;
     ``seen``, ``unseen_templates`` and ``unseen_values`` how many sentences of each kind the held-out voices speak.
-    ``train_negatives`` sentences of the domain's and our everyday ones, and ``train_talk`` transcripts of the replayed
-    corpora, are spoken as what must be rejected. ``noisy`` and ``rooms`` of the seen ones are heard again in noise
-    (``snr_db``) and in rooms. ``negatives`` are sentences outside the domain, ``real_negatives`` clips of real speech
-    of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix int8 scales,
-    ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside the graph, and the
-    best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
+    ``train_negatives`` sentences of the domain's and our everyday ones, and ``train_talk`` transcripts of the
+    replayed corpora, are spoken as what must be rejected. ``noisy`` and ``rooms`` of the seen ones are heard again
+    in noise (``snr_db``) and in rooms. ``negatives`` are sentences outside the domain, ``real_negatives`` clips of
+    real speech of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix
+    int8 scales, ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside
+    the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
     """
 
     kind: Literal["build"] = "build"
