@@ -6,7 +6,10 @@ Greedy CTC and greedy transducer over ``commonvoice-v1`` dev and ``librispeech-d
 (the latter went through a lossy codec: its figure is not the official dev-clean one). Free text, no grammar and no
 language model. The encoder sees the recording through the mask of a stream (chunks, bounded left context), which
 gives what a stream gives. Intervals are 95% bootstraps over utterances (Bisani & Ney 2004); the transducer is also
-given as a ratio to CTC on the same utterances. Dev data is reported, never tuned on. One JSON line per figure.
+given as a ratio to CTC on the same utterances. With ``--joined 4`` recordings are also heard four in a row as one, with
+the history of the stream and with all history: CTC's word error rate as a ratio to the same words heard one by one (a
+model that learnt where in a clip it is gets lost in longer ones). Dev data is reported, never tuned on. One JSON line
+per figure.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from _lines import ROOT, emit
-from _wer import SETS, Floats, ctc_texts, dev_set, encoded
+from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded
 
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import EditCounts, word_errors
@@ -54,6 +58,32 @@ def report(case: str, counts: dict[str, list[EditCounts]]) -> None:
     emit(BENCH, f"{case}/rnnt", "wer", ratio(second, first), "ctc")
 
 
+def longer(
+    case: str,
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    dev: tuple[list[str], list[Floats]],
+    context: Context,
+    count: int,
+) -> None:
+    """Recordings ``count`` in a row against the same words heard one by one, in groups of like lengths."""
+    texts, features = dev
+    order = sorted(range(len(texts)), key=lambda i: len(features[i]))
+    groups = [order[i : i + count] for i in range(0, len(order) - count + 1, count)]
+    rows = (
+        [" ".join(texts[i] for i in group) for group in groups],
+        [np.concatenate([features[i] for i in group]) for group in groups],
+    )
+    for history, seen in (("", context), (", full history", Context(context.chunk_frames))):
+        alone = ctc_errors(model, tokenizer, dev, seen)
+        single = [sum(alone[i].errors for i in group) for group in groups]
+        together = ctc_errors(model, tokenizer, rows, seen)
+        words = [edits.length for edits in together]
+        place = f"{case}/ctc, {count} in a row{history}"
+        emit(BENCH, place, "wer", ratio([edits.errors for edits in together], words))
+        emit(BENCH, place, "wer", ratio([edits.errors for edits in together], single), "one by one")
+
+
 def main() -> None:
     """Transcribe the dev sets and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,6 +91,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="a seeded sample of N utterances of each set")
     parser.add_argument("--chunk-frames", type=int, help="of 80 ms; default: the checkpoint's own")
     parser.add_argument("--left-frames", type=int, help="left context; default: the checkpoint's own")
+    parser.add_argument("--joined", type=int, default=1, help="hear so many recordings in a row as one, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=0, help="print N references and readings on stderr")
@@ -82,6 +113,8 @@ def main() -> None:
             "rnnt": [word_errors(*pair) for pair in zip(texts, rnnt, strict=True)],
         }
         report(name.split("/")[0], counts)
+        if arguments.joined > 1:
+            longer(name.split("/")[0], model, tokenizer, dev, context, arguments.joined)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from sayso.training.progress import Meter, Say
 Floats = NDArray[np.float32]
 NOISE, ROOMS, REAL = "noise", "rooms", "real"
 _LONGEST_S = 8.0  # real speech outside the domain: commands are short, and long clips are rejected for their length
+_LEAST_CLIPS = 8  # fewer do not tell how late the network writes
 TITLES = {
     speech.SEEN: ("Held-out voices", "Voices that training never hears, saying sentences of known wording."),
     speech.UNSEEN_TEMPLATES: ("Held-out templates", "Wording that training never hears."),
@@ -140,8 +141,24 @@ def calibrate(
     if slots and 0 < sum(right for _, right in slots) < len(slots):
         temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
         fitted = fitted.model_copy(update={"slot_temperature": temperature})
+    fitted = fitted.model_copy(update={"delay_s": base.delay_s + _delay(heard)})
     chosen = config.costs.thresholds()
     return fitted, policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
+
+
+def _delay(heard: Sequence[Heard]) -> float:
+    """The median time (s) from where clean synthetic speech begins to where its first word is said to begin; 0 where
+    too few clips were read rightly to tell."""
+    clean = [item for item in heard if item.clip.kind in (speech.SEEN, speech.UNSEEN_TEMPLATES, speech.UNSEEN_VALUES)]
+    read = [item for item in clean if item.result.words and item.result.text == item.clip.example.text]
+    found = [item.result.words[0].start - _onset(item.clip.samples) for item in read]
+    return round(float(np.median(found)), 3) if len(found) >= _LEAST_CLIPS else 0.0
+
+
+def _onset(samples: Floats) -> float:
+    """Seconds until the level of synthetic speech, which begins in silence, first comes within 36 dB of its peak."""
+    levels = np.sqrt((samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2).mean(1))
+    return float(np.argmax(levels >= levels.max() / 64)) / 100
 
 
 def sections(heard: Sequence[Heard]) -> list[Section]:

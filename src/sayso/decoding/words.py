@@ -28,7 +28,8 @@ def words(
     """Words of one hypothesis; no tokens give no words.
 
     ``frames[i]`` is the first frame of token ``i``, ``ends[i]`` the first frame after it (default: one frame later),
-    ``frame_s`` the length of a frame, ``offset_s`` the time of frame 0. Pieces such as ``<unk>`` have no text.
+    ``frame_s`` the length of a frame, ``offset_s`` the time of frame 0; nothing is earlier than 0. Pieces such as
+    ``<unk>`` have no text.
     """
     if not len(tokens) == len(frames) == len(log_probs) == len(tokens if ends is None else ends):
         raise ValueError(f"{len(tokens)} tokens, {len(frames)} frames, {len(log_probs)} log posteriors: not one each")
@@ -45,8 +46,8 @@ def words(
         found.append(
             Word(
                 text=text,
-                start=offset_s + frames[first] * frame_s,
-                end=offset_s + end * frame_s,
+                start=max(0.0, offset_s + frames[first] * frame_s),
+                end=max(0.0, offset_s + end * frame_s),
                 confidence=min(1.0, math.exp(mean)),
             )
         )

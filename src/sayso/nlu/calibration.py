@@ -80,7 +80,8 @@ class Calibration(Config):
     ``temperature`` divides token log-probabilities before they are normalised again. ``offset`` is the margin at which
     real speech outside any domain stops being likely (fitted on the base); ``margin`` is counted from it. ``weights``
     and ``bias`` are the logistic regression in raw units; ``slot_temperature`` sharpens (< 1) or softens (> 1) slot
-    confidences.
+    confidences. ``delay_s`` is how long after a word begins the network writes its first token: times are moved back
+    by it.
     """
 
     kind: Literal["logistic"] = "logistic"
@@ -89,6 +90,7 @@ class Calibration(Config):
     weights: dict[FeatureName, float] = Field(default_factory=dict)
     bias: float = Field(default=0.0, allow_inf_nan=False)
     slot_temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    delay_s: float = Field(default=0.0, allow_inf_nan=False)
     calibrated_on: str | None = None
 
     def tempered(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -121,7 +121,6 @@ def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
 
 def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
     """Spoken slots in the order they were said, then those that the template fixes."""
-    frame_s = engine.manifest.frame_ms / 1000
     found = []
     for match in hypothesis.slots:
         text = engine.tokenizer.decode(hypothesis.tokens[match.first : match.last + 1])
@@ -131,8 +130,8 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
             value=text if match.list is None else match.value or text,
             text=text,
             confidence=engine.calibration.slot_confidence(hypothesis.scores[match.first : match.last + 1]),
-            start=round(hypothesis.frames[match.first] * frame_s, 3),
-            end=round(following * frame_s, 3),
+            start=_time(engine, hypothesis.frames[match.first]),
+            end=_time(engine, following),
             source="open" if match.list is None else f"list:{match.list}",
         )
         found.append(slot)
@@ -150,8 +149,14 @@ def timed_words(engine: Engine, hypothesis: GraphHypothesis) -> tuple[Word, ...]
         hypothesis.scores,
         engine.tokenizer.pieces,
         frame_s=engine.manifest.frame_ms / 1000,
+        offset_s=-engine.calibration.delay_s,
     )
     return presentable(engine, found)
+
+
+def _time(engine: Engine, frame: int) -> float:
+    """Seconds, to the millisecond, at which what the network writes at ``frame`` was said."""
+    return round(max(0.0, frame * engine.manifest.frame_ms / 1000 - engine.calibration.delay_s), 3)
 
 
 def presentable(engine: Engine, found: Sequence[Word]) -> tuple[Word, ...]:

@@ -1,0 +1,34 @@
+"""What a build reads off held-out speech."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sayso.build import speech
+from sayso.build.config import BuildConfig
+from sayso.build.judge import NOISE, Clip, Heard, calibrate
+from sayso.core.result import Example, Result, Word
+from sayso.nlu.calibration import Calibration, Evidence
+from sayso.runtime.choose import Outcome
+
+
+def heard(onset: float, start: float, *, kind: str = speech.SEEN, text: str = "stop it", margin: float = 1.0) -> Heard:
+    """A clip that begins at ``onset`` and whose first word was said to begin at ``start``."""
+    t = np.arange(16000) / 16000
+    samples = (0.3 * np.sin(2 * np.pi * 200 * t) * (t >= onset) + 1e-4 * np.sin(t)).astype(np.float32)
+    words = (Word(text="stop", start=start, end=start + 0.1), Word(text="it", start=0.8, end=0.9))
+    example = Example(audio="a.wav", text="stop it", intent="stop", slots=(), negative=False)
+    result = Result(text=text, words=words, decision="accept")
+    return Heard(Clip(kind, example, samples, False), result, Outcome(evidence=Evidence(margin=margin), intent="stop"))
+
+
+def test_the_delay_is_that_of_clean_clips_that_were_read_rightly() -> None:
+    clips = [heard(0.1 + 0.02 * n, 0.1 + 0.02 * n + 0.15 + 0.01 * (n % 3 - 1)) for n in range(9)]
+    others = [heard(0.1, 0.9, kind=NOISE), heard(0.1, 0.9, text="stop that")] * 20
+    wrong = Heard(clips[0].clip, Result(text="go"), Outcome(evidence=Evidence(margin=-1.0), intent="go"))
+    known = Calibration(delay_s=0.03)  # times were moved by this already
+    fitted, _ = calibrate([*clips, *others, wrong], known, BuildConfig(), lambda text: None)
+    assert fitted.delay_s == pytest.approx(0.18, abs=0.011)
+    few, _ = calibrate([*clips[:7], *others, wrong], known, BuildConfig(), lambda text: None)
+    assert few.delay_s == known.delay_s
