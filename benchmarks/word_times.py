@@ -7,8 +7,8 @@ phones are those that flite gives it alone; sentences where the phones of the wo
 left out (their number is `sentences`). The network (`--model`, default `models/base`) aligns the known text by CTC in
 its streaming context (`decoding/align.py`). `start_ms` and `end_ms` are median absolute errors, `start_bias_ms` and
 `end_bias_ms` medians of alignment less truth; 95% bootstraps over words. `moved` is the same after times were moved
-back by the delay that a build found (`--calibration BUNDLE/calibration.json`). `even` is the control: the words spread over
-the speech by their number of letters. One JSON line per figure.
+back by the delay that a build found (`--calibration BUNDLE/calibration.json`). `even` is the control: the words spread
+over the speech by their number of letters. One JSON line per figure.
 """
 
 from __future__ import annotations
