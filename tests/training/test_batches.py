@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import torch
 
-from sayso.training.batches import Batcher, Item, augment, collate, phones_of
+from sayso.training.batches import Batcher, Item, augment, collate, phones_of, teacher_of
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -117,3 +118,18 @@ def test_phones_are_padded_as_unknown() -> None:
     batch = collate(rows, [Item(0, 0, 50, (3,), phones=bytes([5] * 50)), Item(0, 1, 70, (5,))])
     assert batch.phones.shape == (2, batch.features.shape[1] // 8, 2)
     assert (batch.phones[0, :7] == 5).all() and (batch.phones[0, 7:] == -100).all() and (batch.phones[1] == -100).all()
+
+
+def test_a_teacher_is_stretched_with_its_clip_and_padded_as_unknown() -> None:
+    features = np.arange(20, dtype=np.float16).reshape(10, 2)  # ten frames of 80 ms
+    assert np.array_equal(teacher_of(features, 80), features)
+    slow, fast = teacher_of(features, 96), teacher_of(features, 64)
+    assert slow.shape == (12, 2) and np.array_equal(slow[[0, -1]], features[[0, -1]].astype(np.float32))
+    assert fast.shape == (8, 2) and (np.diff(fast[:, 0]) > 0).all() and np.allclose(fast[4], features[5])
+    rows = [np.ones((80, 80), np.float32), np.ones((96, 80), np.float32)]
+    items = [Item(0, 0, 80, (3,), teacher=features), Item(0, 1, 96, (4,))]
+    batch = collate(rows, items)
+    assert batch.teacher is not None and batch.teacher.shape == (2, 12, 2)
+    assert torch.equal(batch.teacher[0, :10], torch.from_numpy(features.astype(np.float32)))
+    assert bool(batch.teacher[0, 10:].isnan().all()) and bool(batch.teacher[1].isnan().all())
+    assert collate(rows, [items[1], items[1]]).teacher is None

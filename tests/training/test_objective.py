@@ -99,6 +99,30 @@ def test_consistency_is_of_neighbouring_rows_and_per_label() -> None:
     assert alike["consistency"].item() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_teacher_is_followed_below_the_last_layer_by_a_head_of_its_own() -> None:
+    torch.manual_seed(0)
+    module = Objective(_config(4).build(), LossWeights(ctc=1.0, teacher=0.5, transducer=0.0), teacher_width=3)
+    batch = _batch()
+    batch.teacher = torch.full((2, 20, 3), torch.nan)
+    batch.teacher[0, :18] = torch.randn(18, 3) * torch.tensor([1.0, 10.0, 0.1]) + 5
+    losses = module(batch, (4, 16))
+    passed: list[Tensor] = []
+    module.model.encoder(batch.features, batch.lengths, CONTEXT, passed)
+    assert module.teacher is not None
+    known = batch.teacher[0, :18]
+    target = (known - known.mean(0)) / (known.var(0, unbiased=False) + 1e-5).sqrt()
+    expected = (module.teacher(passed[2])[0, :18] - target).square().mean()
+    assert losses["teacher"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses["total"].item() == pytest.approx((losses["ctc"] + 0.5 * losses["teacher"]).item(), rel=1e-6)
+    losses["teacher"].backward()
+    moved = [
+        any(p.grad is not None and bool(p.grad.any()) for p in x.parameters()) for x in module.model.encoder.layers
+    ]
+    assert moved == [True, True, True, False]
+    assert not any("teacher" in name for name in module.model.state_dict())
+    assert "teacher" not in module(_batch(), (4, 16))
+
+
 def test_without_weight_there_is_no_second_loss() -> None:
     assert "intermediate" not in objective(_config(2).build(), _batch(), CONTEXT, LossWeights(transducer=0.0))
 

@@ -8,7 +8,7 @@ seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ from sayso.models.subsampling import FACTOR
 from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one label would miss many
 
 
 @dataclass(frozen=True)
 class Item:
     """One training example: where its features are, its token ids, its meaning (-1: unknown), and one phone per 10 ms
-    of the recording as it was before anything stretched it (empty: unknown)."""
+    of the recording as it was before anything stretched it (empty: unknown); likewise what a teacher makes of it,
+    (T/8, D)."""
 
     bank: int
     index: int
@@ -34,12 +36,14 @@ class Item:
     intent: int = -1
     tags: tuple[int, ...] = ()
     phones: bytes = b""
+    teacher: Halves | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass
 class Batch:
     """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) and phones
-    (B,T/8,PHONES_PER_FRAME) with -100 for unknown."""
+    (B,T/8,PHONES_PER_FRAME) with -100 for unknown; the teacher's features (B,T/8,D) with NaN for unknown, None where
+    all are."""
 
     features: Tensor
     lengths: Tensor
@@ -48,6 +52,7 @@ class Batch:
     intent: Tensor
     tags: Tensor
     phones: Tensor
+    teacher: Tensor | None = None
 
 
 class Batcher:
@@ -103,6 +108,8 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
     targets = torch.zeros(batch, most, dtype=torch.int64)
     tags = torch.full((batch, most), -100, dtype=torch.int64)
     phones = torch.full((batch, longest // FACTOR, PHONES_PER_FRAME), -100, dtype=torch.int64)
+    width = next((item.teacher.shape[1] for item in items if item.teacher is not None), 0)
+    teacher = torch.full((batch, longest // FACTOR, width), torch.nan) if width else None
     for row, (frame, item) in enumerate(zip(features, items, strict=True)):
         x[row, : len(frame)] = torch.from_numpy(np.ascontiguousarray(frame, dtype=np.float32))
         targets[row, : len(item.tokens)] = torch.tensor(item.tokens, dtype=torch.int64)
@@ -111,6 +118,9 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         if item.phones:
             heard = torch.from_numpy(phones_of(item.phones, len(frame)))
             phones[row, : len(heard)] = heard
+        if teacher is not None and item.teacher is not None:
+            known = torch.from_numpy(teacher_of(item.teacher, len(frame)))
+            teacher[row, : len(known)] = known
     return Batch(
         x,
         torch.tensor([len(f) for f in features]),
@@ -119,7 +129,15 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         torch.tensor([i.intent for i in items]),
         tags,
         phones,
+        teacher,
     )
+
+
+def teacher_of(features: Halves, frames: int) -> Floats:
+    """(T/8, D): the teacher's features (T'/8, D) of the whole clip for a version of it that is ``frames`` long."""
+    count = -(-frames // FACTOR)
+    places = ((np.arange(count) + 0.5) * (len(features) / count)).astype(np.int64)
+    return features[np.minimum(places, len(features) - 1)].astype(np.float32)
 
 
 def phones_of(phones: bytes, frames: int) -> NDArray[np.int64]:

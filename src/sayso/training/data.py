@@ -26,6 +26,7 @@ from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.features import ClipMeta, FeatureBank, cached
 from sayso.data.phones import read_phones
 from sayso.data.splits import cut_valid
+from sayso.data.teacher import read_teacher
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.text.normalise import normalise
@@ -175,6 +176,7 @@ def _items(
     """The usable clips of the last bank."""
     bank = banks[-1]
     phones = read_phones(source.phones) if source.phones else {}
+    teacher = read_teacher(source.teacher) if source.teacher else {}
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
         text = normalise(meta.text)
@@ -190,6 +192,7 @@ def _items(
             tokens,
             *_meaning(meta, text, source, tokenizer, heads),
             phones.get(meta.id, b""),
+            teacher.get(meta.id),
         )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sayso.core.errors import ConfigError
 from sayso.core.files import aside
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
@@ -69,7 +70,12 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        self.whole = Objective(model, config.weights, config.transducer)
+        width = next((item.teacher.shape[1] for item in corpus.train if item.teacher is not None), 0)
+        if config.weights.teacher > 0 and not width:
+            raise ConfigError(
+                "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
+            )
+        self.whole = Objective(model, config.weights, config.transducer, width)
         decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
         optimiser = torch.optim.AdamW(

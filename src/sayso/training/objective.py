@@ -20,19 +20,28 @@ from sayso.training.recipe import LossWeights
 class Objective(nn.Module):
     """The losses as a module's forward, which is what Fabric wraps for precision and devices."""
 
-    def __init__(self, model: SpeechModel, weights: LossWeights, transducer: TransducerConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: SpeechModel,
+        weights: LossWeights,
+        transducer: TransducerConfig | None = None,
+        teacher_width: int = 0,
+    ) -> None:
         super().__init__()
         self.model, self.weights = model, weights
         # neither is a part of the model: they teach it and are left behind
         self.transducer = (transducer or FullConfig()).build(model)
         count = PHONES_PER_FRAME * len(PHONES)
         self.phones = nn.Linear(model.encoder.width, count) if weights.phones > 0 else None
+        taught = weights.teacher > 0 and teacher_width > 0
+        self.teacher = nn.Linear(model.encoder.width, teacher_width) if taught else None
 
     def forward(self, batch: Batch, context: tuple[int, int]) -> dict[str, Tensor]:
         """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
         chunk, left = context
         visible = Context(chunk, left) if chunk else Context()
-        return objective(self.model, batch, visible, self.weights, phones=self.phones, transducer=self.transducer)
+        heads = {"phones": self.phones, "teacher": self.teacher}
+        return objective(self.model, batch, visible, self.weights, transducer=self.transducer, **heads)
 
 
 def objective(
@@ -42,15 +51,18 @@ def objective(
     weights: LossWeights,
     *,
     phones: nn.Module | None = None,
+    teacher: nn.Module | None = None,
     transducer: TransducerLoss | None = None,
 ) -> dict[str, Tensor]:
     """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
 
     With a weight of consistency rows 2i and 2i+1 of ``batch`` are two views of one clip.
-    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones). ``transducer`` is the full one where
+    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
+    the last to a teacher's features. ``transducer`` is the full one where
     none is given.
     """
-    passed: list[Tensor] | None = [] if weights.intermediate > 0 or phones is not None else None
+    inside = weights.intermediate > 0 or phones is not None or teacher is not None
+    passed: list[Tensor] | None = [] if inside else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc(encoded)
@@ -63,6 +75,8 @@ def objective(
     if phones is not None and bool((batch.phones >= 0).any()):
         logits = phones(middle).float().unflatten(2, (PHONES_PER_FRAME, -1))
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
+    if teacher is not None and batch.teacher is not None:
+        losses["teacher"] = _taught(teacher(passed[-2:][0] if passed else encoded), batch.teacher)
     if weights.transducer > 0:
         loss = transducer or FullLoss(FullConfig())
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)
@@ -82,6 +96,14 @@ def _ctc(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
     loss = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
     spoken = (batch.target_lengths > 0).float()
     return (loss / batch.target_lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
+
+
+def _taught(heard: Tensor, features: Tensor) -> Tensor:
+    """Mean squared error of what is ``heard`` (B,T,D) against a teacher's ``features``, each of its D numbers
+    standardised over the batch: 1 is what the mean alone would get, 0 is everything."""
+    known = ~features[:, :, 0].isnan()
+    target = functional.batch_norm(features[known], None, None, training=True)
+    return functional.mse_loss(heard[known].float(), target)
 
 
 def _consistency(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:

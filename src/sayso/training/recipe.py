@@ -25,7 +25,7 @@ class Source(Config):
     takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
     corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
     for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
-    it does not know do without.
+    it does not know do without. ``teacher`` is likewise a folder of a teacher's features (``data/teacher.py``).
     """
 
     corpus: str | None = None
@@ -34,6 +34,7 @@ class Source(Config):
     clips: int | None = Field(default=None, gt=0)
     longest_s: float | None = Field(default=None, gt=0)
     phones: str | None = None
+    teacher: str | None = None
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)
@@ -78,13 +79,15 @@ class LossWeights(Config):
     ``phones``: cross-entropy of the aligned phones there, two to a frame, by a head that is not kept (hierarchical
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
-    a batch then holds half as many clips.
+    a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
+    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them.
     """
 
     ctc: float = 0.6
     intermediate: float = Field(default=0.0, ge=0)
     phones: float = Field(default=0.0, ge=0)
     consistency: float = Field(default=0.0, ge=0)
+    teacher: float = Field(default=0.0, ge=0)
     transducer: float = 0.4
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     intent: float = 0.5

