@@ -3,12 +3,12 @@
     python benchmarks/word_times.py [--model RUN_OR_CHECKPOINT] [--domain domains/home.yaml] [--sentences 100]
 
 flite's held-out voice `rms` says sentences of the domain and tells where each of its phones ends (`-psdur`). A word's
-phones are those that flite gives it alone; sentences where the phones of the words are not those of the sentence are
-left out (their number is `sentences`). The network (`--model`, default `models/base`) aligns the known text by CTC in
+phones are those that flite gives it alone; sentences where the words' phones are not those of the sentence are left
+out (`sentences` is how many are left). The network (`--model`, default `models/base`) aligns the known text by CTC in
 its streaming context (`decoding/align.py`). `start_ms` and `end_ms` are median absolute errors, `start_bias_ms` and
-`end_bias_ms` medians of alignment less truth; 95% bootstraps over words. `moved` is the same after times were moved
-back by the delay that a build found (`--calibration BUNDLE/calibration.json`). `even` is the control: the words spread
-over the speech by their number of letters. One JSON line per figure.
+`end_bias_ms` medians of alignment less truth; 95% bootstraps over words. `moved` is the same with the delay that a
+build found for the network (`--calibration BUNDLE/calibration.json`). `even` is the control: told where speech begins
+and ends, it spreads the words over it by their number of letters. One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -77,14 +77,13 @@ def even(text: str, whole: Times) -> Times:
 
 
 @torch.no_grad()
-def aligned(model: SpeechModel, tokenizer: Tokenizer, text: str, wav: Path) -> Times:
-    """(words, 2) by the network."""
+def aligned(model: SpeechModel, tokenizer: Tokenizer, text: str, wav: Path, delays: Sequence[float]) -> list[Times]:
+    """(words, 2) by the network, for each of the delays."""
     features = torch.from_numpy(fbank(decode.read(wav), FeatureConfig(mels=model.config.encoder.mels)))
     encoded, _ = model.encoder(features[None], torch.tensor([len(features)]), model.encoder.default_context)
-    found = align_words(
-        model.ctc(encoded)[0].numpy(), tokenizer.encode(text), tokenizer.pieces, frame_s=FACTOR / 100
-    )  # fmt: skip
-    return np.array([(word.start, word.end) for word in found])
+    log_probs, tokens = model.ctc(encoded)[0].numpy(), tokenizer.encode(text)
+    found = [align_words(log_probs, tokens, tokenizer.pieces, frame_s=FACTOR / 100, delay_s=d) for d in delays]
+    return [np.array([(word.start, word.end) for word in words]) for words in found]
 
 
 def report(case: str, errors: Times) -> None:
@@ -94,7 +93,7 @@ def report(case: str, errors: Times) -> None:
         emit(
             BENCH, case, f"{side}_ms", general(lambda index, v=values: float(np.median(np.abs(v[index]))), len(values))
         )
-        emit(BENCH, case, f"{side}_bias_ms", float(np.median(values)))
+        emit(BENCH, case, f"{side}_bias_ms", general(lambda index, v=values: float(np.median(v[index])), len(values)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,7 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     model, tokenizer = load_checkpoint(checkpoint(options.model))
     model.eval()
-    mine, control, left_out = [], [], 0
+    delays = {"aligned": 0.0}
+    if options.calibration is not None:
+        delays["moved"] = Calibration.from_json(options.calibration.read_text()).delay_s
+    errors: dict[str, list[Times]] = {case: [] for case in (*delays, "even")}
     sentences = sample(load_domain(options.domain), options.sentences, seed=options.seed)
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "said.wav"
@@ -120,21 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress(done, len(sentences))
             known = truth(utterance.text, options.voice, wav)
             try:
-                found = aligned(model, tokenizer, utterance.text, wav) if known is not None else None
+                found = [] if known is None else aligned(model, tokenizer, utterance.text, wav, list(delays.values()))
             except DataError:  # more tokens than frames
-                found = None
-            if known is None or found is None or len(found) != len(known):
-                left_out += 1
                 continue
-            mine.append(found - known)
-            control.append(even(utterance.text, known) - known)
-    emit(BENCH, "aligned", "sentences", float(len(sentences) - left_out))
-    if mine:
-        report("aligned", np.concatenate(mine))
-        if options.calibration is not None:
-            delay = Calibration.from_json(options.calibration.read_text()).delay_s
-            report("moved", np.concatenate(mine) - delay)
-        report("even", np.concatenate(control))
+            if known is None or len(found[0]) != len(known):
+                continue
+            for case, times in zip(errors, (*found, even(utterance.text, known)), strict=True):
+                errors[case].append(times - known)
+    emit(BENCH, "aligned", "sentences", float(len(errors["even"])))
+    for case, parts in errors.items():
+        if parts:
+            report(case, np.concatenate(parts))
 
 
 if __name__ == "__main__":

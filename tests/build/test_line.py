@@ -202,16 +202,31 @@ def test_the_script_holds_out_and_leaves_out(base: Path, domain: Path, tmp_path:
 def test_open_slots_hold_many_words_and_judging_has_its_own(tmp_path: Path) -> None:
     described = parse_domain(
         "intents: {add: {data: [{sentences: ['add {item} to the list', 'we need {item}']}]},"
-        " stop: {data: [{sentences: ['stop [it|that|now]', 'never mind']}]}}\nlists: {item: {wildcard: true}}"
+        " go: {data: [{sentences: ['go to {floor}'], weight: 30}]}}\n"
+        "lists: {item: {wildcard: true}, floor: {range: {from: 1, to: 100}}}"
     )
     assert open_templates(described) == [0, 1]
-    config = tiny(tmp_path, least_sentences=60, open_share=0.5, seen=20, unseen_values=10, held_templates=0.0)
-    script = write_script(described, ["so be it"], ["the quick brown fox"], 1.0, config, seed=0)
-    values = {kind: [slot.value for u in script.spoken[kind] for slot in u.slots] for kind in script.spoken}
-    assert len(values[TRAIN]) >= 0.5 * 60 and len(set(values[TRAIN])) > 0.8 * len(values[TRAIN])
-    assert len(values[UNSEEN_VALUES]) == 10
-    known, held = open_phrases(2000, 0), open_phrases(300, 0, held=True)
-    assert set(values[UNSEEN_VALUES]) <= set(held) and set(known).isdisjoint(held)
-    assert len({word for phrase in values[TRAIN] for word in phrase.split()}) > 40
-    assert {"quick", "quick brown", "brown fox"} & set(open_phrases(500, 0, ["the quick brown fox"]))
-    assert len(set(known)) == len(known) == 2000 and known == open_phrases(2000, 0)
+    held_words = {phrase.split()[-1] for phrase in open_phrases(300, 0, held=True)}
+    talk = ["the quick brown fox", f"look at the {min(held_words)} over there"]
+    shares = {}
+    for share in (0.0, 0.5):
+        config = tiny(tmp_path, least_sentences=60, open_share=share, seen=20, unseen_values=10, held_templates=0.0)
+        script = write_script(described, ["so be it"], talk, 1.0, config, seed=0)
+        values = {
+            kind: [slot.value for u in spoken for slot in u.slots if slot.name == "item"]
+            for kind, spoken in script.spoken.items()
+        }
+        shares[share] = len(values[TRAIN])
+    assert shares[0.5] >= shares[0.0] + 25
+    assert len(set(values[TRAIN])) > 0.9 * len(values[TRAIN])
+    assert len({word for phrase in values[TRAIN] for word in phrase.split()}) > 30
+    assert values[UNSEEN_VALUES] and {phrase.split()[-1] for phrase in values[UNSEEN_VALUES]} <= held_words
+
+
+def test_phrases_keep_words_for_judging() -> None:
+    held = {phrase.split()[-1] for phrase in open_phrases(300, 0, held=True)}
+    talk = ["the quick brown fox", *(f"is there any {word} left" for word in sorted(held))]
+    known = open_phrases(2000, 0, talk)
+    assert len(set(known)) == len(known) == 2000 and known == open_phrases(2000, 0, talk)
+    assert held.isdisjoint(word for phrase in known for word in phrase.split())
+    assert {"quick", "quick brown", "brown fox"} & set(known) and not {"the", "is", "any"} & set(known)

@@ -63,9 +63,9 @@ def test_words_have_times_and_what_was_not_said_is_doubtful() -> None:
     for t, v in [(0, 0), (1, 2), (2, 2), (3, 0), (4, 3), (5, 0), (6, 4), (7, 4), (8, 0), (9, 0)]:
         said[t, v] = 0.95
     log_probs = np.log(said)
-    turn, on = align_words(log_probs, [2, 3, 4], pieces, frame_s=0.08, offset_s=1.0)
-    assert (turn.text, turn.start, turn.end) == ("turn", pytest.approx(1.08), pytest.approx(1.24))
-    assert (on.text, on.start, on.end) == ("on", pytest.approx(1.32), pytest.approx(1.64))
+    turn, on = align_words(log_probs, [2, 3, 4], pieces, frame_s=0.08)
+    assert (turn.text, turn.start, turn.end) == ("turn", pytest.approx(0.08), pytest.approx(0.24))
+    assert (on.text, on.start, on.end) == ("on", pytest.approx(0.32), pytest.approx(0.64))
     assert turn.confidence == on.confidence == pytest.approx(0.95)
     doubtful = align_words(log_probs, [2, 5], pieces, frame_s=0.08)[1]
     assert doubtful.text == "off" and doubtful.confidence == pytest.approx(0.01)

@@ -15,12 +15,12 @@ PIECES = ("<blk>", "<unk>", "▁turn", "▁", "o", "n", "▁up")
 def test_words_are_cut_at_openers_and_timed_by_frames() -> None:
     tokens, frames, ends = [2, 3, 4, 5, 6], [1, 4, 5, 7, 8], [3, 5, 7, 10, 11]
     log_probs = [math.log(0.9), math.log(0.5), math.log(0.8), math.log(1.0), math.log(0.7)]
-    turn, on, up = words(tokens, frames, log_probs, PIECES, frame_s=0.08, ends=ends, offset_s=2.0)
+    turn, on, up = words(tokens, frames, log_probs, PIECES, frame_s=0.08, ends=ends)
     assert [w.text for w in (turn, on, up)] == ["turn", "on", "up"]
-    assert (turn.start, turn.end) == pytest.approx((2.08, 2.24))
-    assert (on.start, on.end) == pytest.approx((2.32, 2.64))  # held to frame 10, but the next word starts at 8
+    assert (turn.start, turn.end) == pytest.approx((0.08, 0.24))
+    assert (on.start, on.end) == pytest.approx((0.32, 0.64))  # held to frame 10, but the next word starts at 8
     assert on.confidence == pytest.approx((0.5 * 0.8 * 1.0) ** (1 / 3))
-    assert (up.start, up.end) == pytest.approx((2.64, 2.88))
+    assert (up.start, up.end) == pytest.approx((0.64, 0.88))
 
 
 def test_unknowns_have_no_text_and_nothing_gives_nothing() -> None:
@@ -33,10 +33,21 @@ def test_unknowns_have_no_text_and_nothing_gives_nothing() -> None:
         words([2], [], [0.0], PIECES, frame_s=0.08)
 
 
+def test_words_begin_before_their_first_token_by_the_delay() -> None:
+    def timed(delay_s: float) -> list[tuple[float, float]]:
+        more = {"frame_s": 0.1, "delay_s": delay_s}
+        found = words([2, 6, 2], [1, 4, 9], [0.0] * 3, PIECES, ends=[3, 8, 11], **more)  # type: ignore[arg-type]
+        return [(round(word.start, 6), round(word.end, 6)) for word in found]
+
+    assert timed(0.0) == [(0.1, 0.3), (0.4, 0.8), (0.9, 1.1)]
+    # nothing before the beginning; the second word now begins, and the third, before the one in front was last seen
+    assert timed(0.15) == [(0.0, 0.25), (0.25, 0.75), (0.75, 1.1)]
+
+
 def test_words_of_a_hypothesis_are_its_words() -> None:
     h = Hypothesis(tokens=(2, 3, 4), frames=(1, 4, 5), ends=(3, 5, 7), log_probs=(-0.1, -0.2, -0.3))
-    wanted = words(h.tokens, h.frames, h.log_probs, PIECES, frame_s=0.08, ends=h.ends, offset_s=1.0)
-    assert words_of(h, PIECES, frame_s=0.08, offset_s=1.0) == wanted and len(wanted) == 2
+    wanted = words(h.tokens, h.frames, h.log_probs, PIECES, frame_s=0.08, ends=h.ends)
+    assert words_of(h, PIECES, frame_s=0.08) == wanted and len(wanted) == 2
     open_ended = Hypothesis(tokens=(2,), frames=(1,), log_probs=(-0.1,))
     assert words_of(open_ended, PIECES, frame_s=1.0)[0].end == pytest.approx(2.0)
 

@@ -47,8 +47,10 @@ def test_what_agrees_costs_nothing_and_padding_has_no_say() -> None:
 
 
 def test_impossible_frames_give_no_nan() -> None:
-    sure = torch.tensor([[[0.0, -torch.inf]]])
-    assert consistency_loss(sure, sure, torch.tensor([1])).item() == 0
+    sure = torch.tensor([[[0.0, -torch.inf]]], requires_grad=True)
+    found = consistency_loss(sure, sure, torch.tensor([1]))
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    assert found.item() == 0 and sure.grad is not None and bool(sure.grad.isfinite().all())
 
 
 def test_views_of_another_shape_are_refused() -> None:

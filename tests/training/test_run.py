@@ -18,6 +18,7 @@ from sayso.core.result import Slot
 from sayso.data.manifest import make_cut, meaning, write
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.runtime.load import load
+from sayso.training.loop import Progress, Trainer
 from sayso.training.recipe import load_recipe
 from sayso.training.run import train
 
@@ -116,21 +117,18 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, 
 CYCLES = ["training.cycles=2", "training.weights.consistency=0.2", "training.rate=2e-2"]
 
 
-def test_what_cycles_leave_is_the_mean_of_their_ends(recipe: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+@pytest.mark.parametrize("last_words", ["step 6 ", "cycle 1 of 2", "step 4  valid"])
+def test_what_cycles_leave_is_the_mean_of_their_ends(recipe: Path, tmp_path: Path, last_words: str) -> None:
     ends: list[dict[str, torch.Tensor]] = []
 
     def say(text: str) -> None:
-        said.append(text)
-        if text.startswith("step 6 ") or "cycle 2 of 2" in text:  # step 4 was the first end, its checkpoint is there
+        if text.startswith(last_words):  # step 4 was the first end, its checkpoint is there
             ends.append(load_file(tmp_path / "run" / "state" / "average.safetensors"))
-        if text.startswith("step 6 ") and len(ends) == 1:
             raise Killed
 
     with pytest.raises(Killed):
         train(recipe, CYCLES, tmp_path / "run", say)
-    assert any("cycle 1 of 2" in line for line in said)
-    train(recipe, CYCLES, tmp_path / "run", say)
+    train(recipe, CYCLES, tmp_path / "run", lambda text: None)
     last = load_file(tmp_path / "run" / "state" / "average.safetensors")
     kept = weights(tmp_path / "run")
     for name, value in kept.items():
@@ -139,8 +137,34 @@ def test_what_cycles_leave_is_the_mean_of_their_ends(recipe: Path, tmp_path: Pat
     assert any(not torch.equal(ends[0][name], last[name]) for name in kept)
     train(recipe, CYCLES, tmp_path / "straight", lambda text: None)
     assert all(torch.equal(value, weights(tmp_path / "straight")[name]) for name, value in kept.items())
-    rates = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
-    assert sum("valid_wer" in row and row["step"] == 8 for row in rates) == 2  # the last end, then the mean
+    rows = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
+    judged = [(row["step"], row.get("ends")) for row in rows if "valid_wer" in row]
+    assert judged == [(4, None), (6, None), (8, None), (8, 2)]  # the last: the mean
+    with pytest.raises(ConfigError, match=r"training\.steps differ"):
+        train(recipe, [*CYCLES, "training.steps=12"], tmp_path / "run", lambda text: None)
+
+
+def test_the_rate_falls_in_every_cycle(recipe: Path, tmp_path: Path) -> None:
+    settings = load_recipe(recipe, [*CYCLES, "training.warmup=1", "training.steps=8", "training.final_rate=0.1"])
+    whole = Trainer.__new__(Trainer)
+    whole.config, whole.progress = settings.training, Progress()
+    rates = []
+    for step in range(9):
+        whole.progress.step = step
+        rates.append(whole._rate() / 2e-2)
+    assert rates[0] == rates[4] == pytest.approx(1.0) and rates[:4] == pytest.approx(rates[4:8])
+    assert sorted(rates[:4], reverse=True) == rates[:4] and rates[8] == pytest.approx(0.1)
+
+
+def test_a_run_begun_before_there_were_cycles_goes_on(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(recipe, [], tmp_path / "run", kill_at(6))
+    state = tmp_path / "run" / "state"
+    (state / "ends.safetensors").unlink()
+    rest = json.loads((state / "state.json").read_text())
+    (state / "state.json").write_text(json.dumps({key: value for key, value in rest.items() if key != "cycles_over"}))
+    train(recipe, [], tmp_path / "run", lambda text: None)
+    assert all(torch.equal(value, weights(straight)[name]) for name, value in weights(tmp_path / "run").items())
 
 
 PRUNED = 'training.transducer={"kind": "pruned", "band": 3, "fastemit": 0.01}'

@@ -25,6 +25,7 @@ from sayso.data import manifest
 from sayso.data.augment import add_noise, coloured, convolve, load_noises, load_rooms, room_bank
 from sayso.data.corpora import read_corpus
 from sayso.data.splits import cut_valid
+from sayso.data.synthesis.engine import active
 from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.report import Section
 from sayso.export.bundle import amend_bundle
@@ -132,6 +133,7 @@ def calibrate(
     kinds = Counter(TITLES[item.clip.kind][0].lower() for item in heard)
     what = "synthetic speech and negatives: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     policy = PolicyConfig(margin=base.offset)
+    base = base.model_copy(update={"delay_s": base.delay_s + _delay(heard)})
     try:
         fitted = fit(evidence, correct, calibrated_on=what, start=base)
     except DataError as error:
@@ -141,7 +143,6 @@ def calibrate(
     if slots and 0 < sum(right for _, right in slots) < len(slots):
         temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
         fitted = fitted.model_copy(update={"slot_temperature": temperature})
-    fitted = fitted.model_copy(update={"delay_s": base.delay_s + _delay(heard)})
     chosen = config.costs.thresholds()
     return fitted, policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
 
@@ -151,14 +152,8 @@ def _delay(heard: Sequence[Heard]) -> float:
     too few clips were read rightly to tell."""
     clean = [item for item in heard if item.clip.kind in (speech.SEEN, speech.UNSEEN_TEMPLATES, speech.UNSEEN_VALUES)]
     read = [item for item in clean if item.result.words and item.result.text == item.clip.example.text]
-    found = [item.result.words[0].start - _onset(item.clip.samples) for item in read]
+    found = [item.result.words[0].start - float(np.argmax(active(item.clip.samples))) / 100 for item in read]
     return round(float(np.median(found)), 3) if len(found) >= _LEAST_CLIPS else 0.0
-
-
-def _onset(samples: Floats) -> float:
-    """Seconds until the level of synthetic speech, which begins in silence, first comes within 36 dB of its peak."""
-    levels = np.sqrt((samples[: len(samples) // 160 * 160].reshape(-1, 160) ** 2).mean(1))
-    return float(np.argmax(levels >= levels.max() / 64)) / 100
 
 
 def sections(heard: Sequence[Heard]) -> list[Section]:

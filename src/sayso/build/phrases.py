@@ -2,7 +2,7 @@
 
 Few things that are always the same teach a model those things. Here nouns are joined with measures, with words that
 describe them and with each other, and spans of everyday talk stand for names, titles and whatever else people say.
-Nouns that training never uses are kept for judging.
+Words that no phrase of training holds are kept for judging.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _NOUNS: tuple[str, ...] = tuple(
-    """
+    noun.strip()
+    for noun in """
     almonds|apples|apricots|avocados|bacon|bagels|baking powder|balloons|bananas|bandages|basil|batteries|bay leaves
     beans|beef|beer|beetroot|berries|bin bags|biscuits|bleach|blueberries|bread|broccoli|brushes|bulbs|butter
     cabbage|cake|candles|carrots|cat litter|cauliflower|celery|cereal|charcoal|cheddar|cheese|cherries|chicken
@@ -50,32 +51,52 @@ _MEASURES: tuple[str, ...] = (
     "a pound of", "a roll of", "a tin of", "another", "eight", "five", "four", "half a pound of", "more", "my",
     "nine", "one", "our", "seven", "six", "some", "ten", "the", "three", "two", "two bags of",
 )  # fmt: skip
-_HELD_EACH = 8  # every eighth noun is kept for judging
+_HELD_EACH = 8  # every eighth last word of a noun is kept for judging
+_SPAN_LETTERS = 4  # a span of talk holds a word that long: no value is made of "the" and "to" alone
 
 
 def open_phrases(count: int, seed: int, talk: Sequence[str] = (), *, held: bool = False) -> list[str]:
-    """``count`` different phrases of one to about five words: nouns alone, described, measured or in pairs, and spans
-    of one to three words of the sentences of ``talk``. Those with ``held`` share no noun with those without."""
+    """``count`` different phrases of one to seven words: nouns alone, described, measured or in pairs, and spans of one
+    to three words of the sentences of ``talk``; fewer where there are no more.
+
+    Those with ``held`` end in words that those without never hold.
+    """
     rng = np.random.default_rng((seed, 11, int(held)))
-    nouns = [noun.strip() for number, noun in enumerate(_NOUNS) if (number % _HELD_EACH == 0) == held]
+    kept = _held()
+    nouns = [noun for noun in _NOUNS if (_last(noun) in kept) == held]
+    nouns = nouns if held else [noun for noun in nouns if kept.isdisjoint(noun.split())]
     spoken = [words for words in (text.split() for text in talk) if words]
     found: dict[str, None] = {}
     tries = 0
     while len(found) < count and tries < 20 * count:
         tries += 1
-        found[_phrase(nouns, spoken, rng)] = None
+        phrase = _phrase(nouns, spoken, rng)
+        if phrase and (held or kept.isdisjoint(phrase.split())):
+            found[phrase] = None
     return list(found)
 
 
+def _last(noun: str) -> str:
+    return noun.split()[-1]
+
+
+def _held() -> set[str]:
+    return set(sorted({_last(noun) for noun in _NOUNS})[::_HELD_EACH])
+
+
 def _phrase(nouns: Sequence[str], spoken: Sequence[Sequence[str]], rng: np.random.Generator) -> str:
+    """One phrase; empty where chance made nothing that anybody would say."""
     shape = rng.random()
     if spoken and shape < 0.3:
         words = spoken[int(rng.integers(len(spoken)))]
         start = int(rng.integers(len(words)))
-        return " ".join(words[start : start + int(rng.integers(1, 4))])
+        span = words[start : start + int(rng.integers(1, 4))]
+        return " ".join(span) if max(map(len, span)) >= _SPAN_LETTERS else ""
     pieces = [nouns[int(rng.integers(len(nouns)))]]
     if 0.45 < shape < 0.6:
         pieces.insert(0, nouns[int(rng.integers(len(nouns)))])
+        if pieces[0] == pieces[1]:
+            return ""
     if shape > 0.6:
         pieces.insert(0, _DESCRIBED[int(rng.integers(len(_DESCRIBED)))])
     if rng.random() < 0.3:

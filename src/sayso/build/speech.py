@@ -59,15 +59,13 @@ def write_script(
     # what a list holds is learnt in a few sentences, what anybody may say is not
     opened, more = open_templates(domain), round(config.open_share * count)
     wild = sample(domain, more, seed=seed + 5, only_templates=opened, **known)  # type: ignore[arg-type]
-    drawn = list({(u.text, u.intent): u for u in (*drawn, *wild)}.values())
+    wild = [u for u in wild if any(slot.source == "open" for slot in u.slots)]
+    drawn = _different(drawn, wild)
     drawn += _missing(domain, drawn, seed, train)
-    values = sample(
-        domain,
-        4 * config.unseen_values,
-        seed=seed + 2,
-        exclude_values=other_values(domain, split.values),
-        phrases=open_phrases(config.least_sentences, seed, held=True),
-    )
+    rest = other_values(domain, split.values)
+    strangers = {"exclude_values": rest, "phrases": open_phrases(config.least_sentences, seed, held=True)}
+    values = sample(domain, config.unseen_values // 5, seed=seed + 6, only_templates=opened, **strangers)  # type: ignore[arg-type]
+    values += sample(domain, 4 * config.unseen_values, seed=seed + 2, **strangers)  # type: ignore[arg-type]
     unseen = [u for u in values if any(s.source == "open" or s.value in split.values.get(s.name, ()) for s in u.slots)]
     templates = sample(domain, config.unseen_templates, seed=seed + 3, only_templates=split.templates, phrases=train)
     order = np.random.default_rng((seed, 4)).permutation(len(strange))
@@ -78,7 +76,7 @@ def write_script(
         TRAIN_NEGATIVE: [Sentence(text) for text in dict.fromkeys([*(strange[int(i)] for i in train_part), *talk])],
         SEEN: sample(domain, config.seen, seed=seed + 1, **known),  # type: ignore[arg-type]
         UNSEEN_TEMPLATES: templates if split.templates else [],
-        UNSEEN_VALUES: unseen[: config.unseen_values],
+        UNSEEN_VALUES: _different(unseen)[: config.unseen_values],
         NEGATIVE: [Sentence(strange[int(i)]) for i in valid_part],
     }
     return Script({kind: sentences for kind, sentences in spoken.items() if sentences})
@@ -122,6 +120,11 @@ def speak(script: Script, folder: Path, domain: Domain, config: BuildConfig, see
             progress=Meter(say, f"speaking {kind}"),
         )
     return manifests
+
+
+def _different(*parts: Sequence[Utterance]) -> list[Utterance]:
+    """All of them, each sentence of an intent once."""
+    return list({(u.text, u.intent): u for part in parts for u in part}.values())
 
 
 def _missing(domain: Domain, drawn: Sequence[Utterance], seed: int, phrases: Sequence[str]) -> list[Utterance]:

@@ -58,10 +58,15 @@ def align(log_probs: Floats, tokens: Sequence[int]) -> Hypothesis:
 
 
 def align_words(
-    log_probs: Floats, tokens: Sequence[int], pieces: Sequence[str], *, frame_s: float, offset_s: float = 0.0
+    log_probs: Floats,
+    tokens: Sequence[int],
+    pieces: Sequence[str],
+    *,
+    frame_s: float,
+    delay_s: float = 0.0,
 ) -> list[Word]:
     """Words of known text with times and confidences; arguments and errors as ``align`` and ``words``."""
-    return words_of(align(log_probs, tokens), pieces, frame_s=frame_s, offset_s=offset_s)
+    return words_of(align(log_probs, tokens), pieces, frame_s=frame_s, delay_s=delay_s)
 
 
 def _viterbi(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:

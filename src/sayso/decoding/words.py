@@ -1,8 +1,8 @@
 """Timed words from tokens: a piece that begins with '▁' opens a word.
 
-A word starts with its first token's first frame and ends where its last token was last seen, but not after the
-next word begins. Its confidence is the geometric mean of its tokens' posteriors: one bad piece must show in a
-long word.
+A word starts with its first token's first frame, less the delay with which a network writes what it heard begin, and
+ends where its last token was last seen, but not after the next word begins. Its confidence is the geometric mean of its
+tokens' posteriors: one bad piece must show in a long word.
 """
 
 from __future__ import annotations
@@ -23,38 +23,55 @@ def words(
     *,
     frame_s: float,
     ends: Sequence[int] | None = None,
-    offset_s: float = 0.0,
+    delay_s: float = 0.0,
 ) -> list[Word]:
     """Words of one hypothesis; no tokens give no words.
 
-    ``frames[i]`` is the first frame of token ``i``, ``ends[i]`` the first frame after it (default: one frame later),
-    ``frame_s`` the length of a frame, ``offset_s`` the time of frame 0; nothing is earlier than 0. Pieces such as
+    ``frames[i]`` is the first frame of token ``i``, ``ends[i]`` the first frame after it (default: one frame
+    later), ``frame_s`` the length of a frame. Words begin ``delay_s`` before their first token. Pieces such as
     ``<unk>`` have no text.
     """
     if not len(tokens) == len(frames) == len(log_probs) == len(tokens if ends is None else ends):
         raise ValueError(f"{len(tokens)} tokens, {len(frames)} frames, {len(log_probs)} log posteriors: not one each")
     spans = spans_of(tokens, pieces)
+    times = times_of(spans, frames, ends, frame_s=frame_s, delay_s=delay_s)
     found: list[Word] = []
-    for position, (first, last) in enumerate(spans):
+    for (first, last), (start, end) in zip(spans, times, strict=True):
         text = "".join(_text(pieces[token]) for token in tokens[first : last + 1])
         if not text:
             continue
-        end = frames[last] + 1 if ends is None else ends[last]
-        if position + 1 < len(spans):
-            end = max(frames[last], min(end, frames[spans[position + 1][0]]))
         mean = sum(log_probs[first : last + 1]) / (last + 1 - first)
         found.append(
             Word(
                 text=text,
-                start=max(0.0, offset_s + frames[first] * frame_s),
-                end=max(0.0, offset_s + end * frame_s),
+                start=start,
+                end=end,
                 confidence=min(1.0, math.exp(mean)),
             )
         )
     return found
 
 
-def words_of(hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, offset_s: float = 0.0) -> list[Word]:
+def times_of(
+    spans: Sequence[tuple[int, int]],
+    frames: Sequence[int],
+    ends: Sequence[int] | None = None,
+    *,
+    frame_s: float,
+    delay_s: float = 0.0,
+) -> list[tuple[float, float]]:
+    """Start and end in seconds of each word (``spans_of``), not before frame 0; arguments as ``words``."""
+    found: list[tuple[float, float]] = []
+    for position, (first, last) in enumerate(spans):
+        start = max(0.0, frames[first] * frame_s - delay_s)
+        end = (frames[last] + 1 if ends is None else ends[last]) * frame_s
+        if position + 1 < len(spans):
+            end = min(end, frames[spans[position + 1][0]] * frame_s - delay_s)
+        found.append((start, max(start, end)))
+    return found
+
+
+def words_of(hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, delay_s: float = 0.0) -> list[Word]:
     """``words`` of what a search or an alignment returned."""
     return words(
         hypothesis.tokens,
@@ -63,7 +80,7 @@ def words_of(hypothesis: Hypothesis, pieces: Sequence[str], *, frame_s: float, o
         pieces,
         frame_s=frame_s,
         ends=hypothesis.ends or None,
-        offset_s=offset_s,
+        delay_s=delay_s,
     )
 
 

@@ -20,7 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
-from sayso.decoding.words import words
+from sayso.decoding.words import spans_of, times_of, words
 from sayso.nlu.calibration import GAP_CAP, Evidence
 from sayso.nlu.policy import Decision, Situation, decide
 from sayso.runtime.engine import Engine
@@ -121,17 +121,17 @@ def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
 
 def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
     """Spoken slots in the order they were said, then those that the template fixes."""
+    times = _times(engine, hypothesis)
     found = []
     for match in hypothesis.slots:
         text = engine.tokenizer.decode(hypothesis.tokens[match.first : match.last + 1])
-        following = hypothesis.frames[match.last] + 1
         slot = Slot(
             name=match.slot,
             value=text if match.list is None else match.value or text,
             text=text,
             confidence=engine.calibration.slot_confidence(hypothesis.scores[match.first : match.last + 1]),
-            start=_time(engine, hypothesis.frames[match.first]),
-            end=_time(engine, following),
+            start=round(times[match.first][0], 3),
+            end=round(times[match.last][1], 3),
             source="open" if match.list is None else f"list:{match.list}",
         )
         found.append(slot)
@@ -139,6 +139,14 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
         fixed = search.automaton.meanings[hypothesis.meaning].slots
         found += [Slot(name=name, value=value, source="template") for name, value in fixed]
     return tuple(found)
+
+
+def _times(engine: Engine, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:
+    """Start and end in seconds of the word that each token is of."""
+    spans = spans_of(hypothesis.tokens, engine.tokenizer.pieces)
+    frame_s, delay_s = engine.manifest.frame_ms / 1000, engine.calibration.delay_s
+    times = times_of(spans, hypothesis.frames, frame_s=frame_s, delay_s=delay_s)
+    return [time for (first, last), time in zip(spans, times, strict=True) for _ in range(first, last + 1)]
 
 
 def timed_words(engine: Engine, hypothesis: GraphHypothesis) -> tuple[Word, ...]:
@@ -149,14 +157,9 @@ def timed_words(engine: Engine, hypothesis: GraphHypothesis) -> tuple[Word, ...]
         hypothesis.scores,
         engine.tokenizer.pieces,
         frame_s=engine.manifest.frame_ms / 1000,
-        offset_s=-engine.calibration.delay_s,
+        delay_s=engine.calibration.delay_s,
     )
     return presentable(engine, found)
-
-
-def _time(engine: Engine, frame: int) -> float:
-    """Seconds, to the millisecond, at which what the network writes at ``frame`` was said."""
-    return round(max(0.0, frame * engine.manifest.frame_ms / 1000 - engine.calibration.delay_s), 3)
 
 
 def presentable(engine: Engine, found: Sequence[Word]) -> tuple[Word, ...]:

@@ -232,7 +232,7 @@ class Stream:
     def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
         engine = self._engine
         frame_s, delay_s = engine.manifest.frame_ms / 1000, engine.calibration.delay_s
-        found = words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, offset_s=-delay_s)
+        found = words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
         return presentable(engine, found)
 
     def _complete(self, result: Result, *, final: bool, final_s: float | None = None) -> Result:

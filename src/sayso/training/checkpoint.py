@@ -79,7 +79,7 @@ def save_state(
         save_file({k: v.contiguous() for k, v in average.shadow.items()}, fresh / "average.safetensors")
         save_file({k: v.contiguous() for k, v in moments.items()}, fresh / "optimiser.safetensors")
         save_file({k: v.contiguous() for k, v in average.ends.items()}, fresh / "ends.safetensors")
-        (fresh / "state.json").write_text(json.dumps({"step": step, "ends": average.count, **extra}))
+        (fresh / "state.json").write_text(json.dumps({"step": step, "cycles_over": average.count, **extra}))
 
 
 def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torc
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         model.load_state_dict(load_file(folder / "model.safetensors"))
         average.shadow = load_file(folder / "average.safetensors")
-        average.ends, average.count = load_file(folder / "ends.safetensors"), state["ends"]
+        ends = folder / "ends.safetensors"  # runs that were begun before there were cycles have none
+        average.ends, average.count = load_file(ends) if ends.is_file() else {}, state.get("cycles_over", 0)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(folder / "optimiser.safetensors").items():
             index, _, key = name.partition("/")

@@ -99,11 +99,10 @@ class Trainer:
                 cycle = self._cycle()
                 self._step()
                 self.progress.seconds = time.monotonic() - began
-                self._report()
-                if self._cycle() > cycle and self.config.cycles > 1:
-                    self._end_cycle()
+                self._report(over=self.config.cycles > 1 and self._cycle() > cycle)
         except KeyboardInterrupt:
-            self.say("interrupted: keeping the weights so far")
+            ends = self.average.count
+            self.say(f"interrupted: keeping {f'the mean of {ends} ends of cycles' if ends else 'the weights so far'}")
         self._checkpoint()
         self.validate()
         return self.folder / "model"
@@ -123,16 +122,10 @@ class Trainer:
         """How many cycles of the rate are over."""
         return int(self._share() * self.config.cycles)
 
-    def _end_cycle(self) -> None:
-        """Judge one more end, and add it to the mean."""
-        self.say(f"cycle {self._cycle()} of {self.config.cycles} is over")
-        self.validate(ends=False)
-        self.average.end()
-        self._checkpoint()
-
     def _rate(self) -> float:
         warm = min(1.0, (self.progress.step + 1) / self.config.warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * (self._share() * self.config.cycles % 1.0)))
+        place = self._share() * self.config.cycles
+        cosine = 0.5 * (1 + math.cos(math.pi * (place - min(int(place), self.config.cycles - 1))))
         return self.config.rate * warm * (self.config.final_rate + (1 - self.config.final_rate) * cosine)
 
     def _step(self) -> None:
@@ -161,17 +154,22 @@ class Trainer:
         self.progress.step += 1
         self.average.update(self.raw, self.progress.step)
 
-    def _report(self) -> None:
+    def _report(self, *, over: bool = False) -> None:
+        """Lines, validations and checkpoints that are due; ``over``: a cycle just ended, and its end is kept first."""
         step = self.progress.step
+        if over:
+            self.average.end()
         if step % 50 == 0:
             means = {k: round(v / 50, 4) for k, v in self.progress.sums.items()}
             self.progress.sums = {}
             self._log({"step": step, "seconds": round(self.progress.seconds, 1), "rate": self._rate(), **means})
             self.say(f"step {step}  {100 * self._share():.0f}%  " + "  ".join(f"{k} {v:.3f}" for k, v in means.items()))
-        if step % self.config.validate_every == 0:
-            self.validate(ends=False)
-        if step % self.config.checkpoint_every == 0:
+        if over or step % self.config.checkpoint_every == 0:
             self._checkpoint()
+        if over:
+            self.say(f"cycle {self._cycle()} of {self.config.cycles} is over")
+        if over or step % self.config.validate_every == 0:
+            self.validate(ends=False)
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
@@ -183,8 +181,11 @@ class Trainer:
         with self.average.applied(self.raw, ends=ends):
             errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
         wer = errors / max(1, words)
-        self._log({"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)})
-        self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips)")
+        mean = {"ends": self.average.count} if ends and self.average.count else {}
+        row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)}
+        self._log({**row, **mean})
+        of = f", mean of {self.average.count} ends" if mean else ""
+        self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips{of})")
         self.progress.best = min(self.progress.best, wer)
         return wer
 

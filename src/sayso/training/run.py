@@ -2,7 +2,7 @@
 
 The folder holds ``recipe.json`` (everything resolved), ``tokenizer.model``, ``metrics.jsonl``, ``curves.png``,
 ``state/`` (to go on from) and ``model/`` (the averaged weights, a checkpoint). The settings of a run are fixed when it
-begins; only how long it lasts, and with how many threads, may change later.
+begins; only how long it lasts (if it is one cycle), and with how many threads, may change later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, load_recipe
 
-MAY_CHANGE = ("training.minutes", "training.steps", "training.threads", "data.processes", "data.cache")
+LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles end
+MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
 BESIDE_INIT = ("heads", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
@@ -66,7 +67,8 @@ def draw_curves(folder: Path) -> Path | None:
     file = folder / METRICS
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     steps = {row["step"]: row for row in rows if "total" in row}  # a resumed run says some steps twice
-    judged = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row}
+    judged = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row and "ends" not in row}
+    means = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row and "ends" in row}
     if not steps and not judged:
         return None
     figure = require("matplotlib.figure", extra="train", purpose="drawing curves").Figure(figsize=(8, 7))
@@ -76,6 +78,8 @@ def draw_curves(folder: Path) -> Path | None:
         above.plot(order, [steps[step].get(name) for step in order], label=name)
     above.set_ylabel("loss")
     below.plot(sorted(judged), [judged[step] for step in sorted(judged)], "o-", label="WER on valid")
+    if means:
+        below.plot(sorted(means), [means[step] for step in sorted(means)], "s", label="of the mean of the ends")
     below.set_ylabel("word error rate")
     below.set_xlabel("step")
     for axes in (above, below):
@@ -96,10 +100,11 @@ def _begin(settings: Recipe, folder: Path) -> None:
             old = parse(Recipe, json.loads(file.read_text()), where=str(file))
         except ValueError as error:
             raise ConfigError(f"{file}: damaged ({error}); delete {folder} to start anew") from None
-        changed = [key for key in differing_keys(old, settings) if key not in MAY_CHANGE]
+        may = [key for key in MAY_CHANGE if settings.training.cycles == 1 or key not in LENGTH]
+        changed = [key for key in differing_keys(old, settings) if key not in may]
         if changed:
             raise ConfigError(
-                f"{folder} was begun with other settings: {', '.join(changed)} differ. Only {', '.join(MAY_CHANGE)} "
+                f"{folder} was begun with other settings: {', '.join(changed)} differ. Only {', '.join(may)} "
                 "may change; give another --out, or delete the folder to start anew"
             )
     folder.mkdir(parents=True, exist_ok=True)
