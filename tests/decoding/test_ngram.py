@@ -231,7 +231,7 @@ def test_a_search_with_it_is_the_enumeration_with_it(kind: str) -> None:
 
 
 def test_kenlm_reads_our_file_and_says_the_same(tmp_path: Path) -> None:
-    kenlm = pytest.importorskip("kenlm", reason="kenlm, the outside reference for queries, is not installed")
+    kenlm = pytest.importorskip("kenlm", reason="kenlm, the outside reference, is not here: pip install kenlm")
     text = random_text(5)
     model = estimate(text, 3)
     theirs = kenlm.Model(str(write_arpa(model, tmp_path / "lm.arpa")))
