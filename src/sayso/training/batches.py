@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sayso.data.teacher import Halves
 from sayso.models.subsampling import FACTOR
 from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one label would miss many
 
 
