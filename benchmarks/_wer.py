@@ -59,7 +59,7 @@ def encoded(
 def ctc_texts(model: SpeechModel, tokenizer: Tokenizer, frames: Tensor, counts: list[int]) -> list[str]:
     """What greedy CTC reads in (B,T,D)."""
     greedy, log_probs = CtcGreedy(), model.ctc(frames).numpy()
-    rows = [greedy.step(greedy.start(), log_probs[row, :count]) for row, count in enumerate(counts)]
+    rows = [greedy.step(greedy.start(), log_probs[row, : count * model.ctc.rate]) for row, count in enumerate(counts)]
     return [tokenizer.decode(row.tokens) for row in rows]
 
 

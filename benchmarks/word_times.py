@@ -82,7 +82,8 @@ def aligned(model: SpeechModel, tokenizer: Tokenizer, text: str, wav: Path, dela
     features = torch.from_numpy(fbank(decode.read(wav), FeatureConfig(mels=model.config.encoder.mels)))
     encoded, _ = model.encoder(features[None], torch.tensor([len(features)]), model.encoder.default_context)
     log_probs, tokens = model.ctc(encoded)[0].numpy(), tokenizer.encode(text)
-    found = [align_words(log_probs, tokens, tokenizer.pieces, frame_s=FACTOR / 100, delay_s=d) for d in delays]
+    frame_s = FACTOR / 100 / model.ctc.rate
+    found = [align_words(log_probs, tokens, tokenizer.pieces, frame_s=frame_s, delay_s=d) for d in delays]
     return [np.array([(word.start, word.end) for word in words]) for words in found]
 
 

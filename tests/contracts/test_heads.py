@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from sayso.core.errors import ConfigError
+from sayso.losses import ctc_loss
 from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.encoders.lstm import LstmConfig
 from sayso.models.encoders.transformer import TransformerConfig
-from sayso.models.growth import deepen
+from sayso.models.growth import deepen, quicken
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.text.tokenizer import train_tokenizer
 
@@ -98,6 +99,26 @@ def test_only_encoders_with_residual_branches_are_deepened() -> None:
     recurrent = ModelConfig(vocab=30, encoder=LstmConfig(**small, hidden=8)).build()
     with pytest.raises(ValueError, match="kind lstm have no residual branches"):
         deepen(recurrent, 3)
+
+
+@torch.no_grad()
+def test_a_quickened_head_writes_the_same_and_has_room_for_more() -> None:
+    torch.manual_seed(0)
+    encoder = ConformerConfig(width=32, layers=2, heads=2, feedforward=48, channels=16)
+    model = ModelConfig(vocab=30, encoder=encoder).build().eval()
+    grown = quicken(model, 2)
+    frames = torch.randn(2, 5, model.encoder.width)
+    before, after = model.ctc(frames), grown.ctc(frames)
+    assert after.shape == (2, 10, 30) and grown.config.ctc_rate == grown.ctc.rate == 2
+    assert torch.equal(after[:, ::2], before) and torch.equal(after[:, 1::2], before)
+    nine = torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11]])
+    lengths = [(log_probs[:1], torch.tensor([log_probs.shape[1]])) for log_probs in (before, after)]
+    losses = [ctc_loss(rows, nine, count, torch.tensor([9]), reduction="none") for rows, count in lengths]
+    assert not losses[0].isfinite().any() or not losses[0].any(), "nine labels do not go into five frames"
+    assert losses[1].isfinite().all() and float(losses[1]) > 0
+    assert quicken(grown, 2) is grown
+    with pytest.raises(ValueError, match="2 rows a frame"):
+        quicken(grown, 3)
 
 
 def test_the_base_of_the_checkout_loads() -> None:

@@ -25,6 +25,7 @@ from sayso.export.bundle import amend_bundle, export_bundle, quantise_bundle
 from sayso.export.onnx import Exported
 from sayso.export.quantise import chunks, constant_products
 from sayso.export.verify import TOLERANCE, Verification, verify_bundle, verify_graphs
+from sayso.models.growth import quicken
 from sayso.models.streaming import Context
 from sayso.nlu.calibration import Calibration
 from sayso.runtime.graphs import Graph, split, stack
@@ -242,6 +243,23 @@ class TestBundle:
         card = read_bundle(fp32).file("README.md").decode()
         for part in ("# small", "`lock`", "Not calibrated", "torch_onnx_error", "Apache-2.0"):
             assert part in card
+
+    def test_two_rows_a_frame_say_the_same_at_the_same_times(self, parts: Any, tmp_path: Path) -> None:
+        found = []
+        for rate in (1, 2):
+            out = tmp_path / f"{rate}.bundle"
+            config = parts.config(int8=False, free=FreeConfig())
+            clips = parts.clips
+            export_bundle(quicken(parts.model, rate), parts.tokenizer, None, out, config, clips=clips, checks=clips[:2])
+            model = Model(read_bundle(out))
+            assert model.engine.ctc_frame_s == pytest.approx(0.08 / rate)
+            assert model.manifest.figures["verification"]["streamed_agreement"] == 1.0
+            found.append([model.understand(clip) for clip in parts.clips])
+        assert any(result.words for result in found[0])
+        for once, twice in zip(*found, strict=True):
+            assert once.text == twice.text
+            assert [word.start for word in once.words] == [word.start for word in twice.words]
+            assert all(w.end - v.end in (0, pytest.approx(0.04)) for w, v in zip(once.words, twice.words, strict=True))
 
     def test_runs(self, loaded: Model, parts: Any) -> None:
         result, outcome = loaded.explain(parts.clips[0])

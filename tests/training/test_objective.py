@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sayso.losses import consistency_loss, transducer_loss_simple
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.heads import HeadConfig
 from sayso.models.joiners import JOINERS
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch, Item, collate
@@ -59,6 +61,21 @@ def test_intermediate_trains_the_lower_half_alone() -> None:
         any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in x.parameters()) for x in model.encoder.layers
     ]
     assert moved == [True, True, False, False]
+
+
+def test_a_head_of_two_rows_is_judged_on_both_and_tags_stand_on_frames() -> None:
+    torch.manual_seed(0)
+    heads = HeadConfig(intents=("on",), tags=("O", "B-area", "I-area"), width=16)
+    model = _config(2).model_copy(update={"ctc_rate": 2, "heads": heads}).build().eval()
+    labels = tuple(range(3, 28))  # more than the 20 frames of 160 features
+    features = [np.random.default_rng(0).normal(size=(160, 80)).astype(np.float32)]
+    batch = collate(features, [Item(0, 0, 160, labels, intent=0, tags=(0,) * 25)])
+    losses = objective(model, batch, CONTEXT, LossWeights(ctc=1.0, transducer=0.0, intermediate=0.3))
+    log_probs = model.ctc(model.encoder(batch.features, batch.lengths, CONTEXT)[0])
+    assert log_probs.shape[1] == 40
+    expected = functional.ctc_loss(log_probs.transpose(0, 1), batch.targets, [40], [25], reduction="sum") / 25
+    assert losses["ctc"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert all(value.isfinite() for value in losses.values()) and losses["slots"] > 0
 
 
 def test_phones_are_judged_on_the_middle_layer_by_a_head_of_their_own() -> None:

@@ -74,6 +74,7 @@ class Manifest(Config):
     left_context_ms: int
     lookahead_ms: int
     frame_ms: int = 80  # of one encoder frame
+    ctc_rate: int = Field(default=1, ge=1)  # rows of CTC posteriors for each
     label_context: int = 2  # labels that the predictor sees
     features: dict[str, Any] = Field(default_factory=dict)
     passes: tuple[PassSpec, ...] = ()

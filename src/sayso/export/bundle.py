@@ -146,6 +146,7 @@ def _manifest(
         left_context_ms=config.left_frames * frame_ms,
         lookahead_ms=round(model.encoder.lookahead_ms(context) or 0),
         frame_ms=frame_ms,
+        ctc_rate=model.config.ctc_rate,
         label_context=model.predictor.context,
         features=features.model_dump(mode="json"),
         passes=(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,9 +29,11 @@ from sayso.text.tokenizer import Tokenizer
 
 
 class ModelConfig(Config):
-    """All parts of a model. ``vocab`` includes the blank (token 0)."""
+    """All parts of a model. ``vocab`` includes the blank (token 0). The CTC head gives ``ctc_rate`` rows for each
+    encoder frame: CTC can write at most one label a row, and fast talk has more labels than frames of 80 ms."""
 
     vocab: int = 256
+    ctc_rate: int = Field(default=1, ge=1, le=4)
     encoder: EncoderConfig = ConformerConfig()
     predictor: PredictorConfig = StatelessConfig()
     joiner: JoinerConfig = AdditiveConfig()
@@ -42,15 +45,17 @@ class ModelConfig(Config):
 
 
 class CtcHead(nn.Module):
-    """Frames to label log-probabilities (Graves et al. 2006)."""
+    """Frames to label log-probabilities (Graves et al. 2006), ``rate`` rows for each frame."""
 
-    def __init__(self, width: int, vocab: int) -> None:
+    def __init__(self, width: int, vocab: int, rate: int = 1) -> None:
         super().__init__()
-        self.out = nn.Linear(width, vocab)
+        self.rate = rate
+        self.out = nn.Linear(width, rate * vocab)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B,T,D) to (B,T,V)."""
-        return torch.log_softmax(self.out(frames).float(), -1)
+        """(B,T,D) to (B,rate T,V)."""
+        logits = self.out(frames).float().unflatten(2, (self.rate, -1)).flatten(1, 2)
+        return torch.log_softmax(logits, -1)
 
 
 class SpeechModel(nn.Module):
@@ -61,7 +66,7 @@ class SpeechModel(nn.Module):
         self.config = config
         self.encoder: Encoder[Any] = config.encoder.build()
         width = self.encoder.width
-        self.ctc = CtcHead(width, config.vocab)
+        self.ctc = CtcHead(width, config.vocab, config.ctc_rate)
         self.predictor = config.predictor.build(config.vocab)
         self.joiner = config.joiner.build(width, self.predictor.width, config.vocab)
         heads = config.heads

@@ -144,7 +144,7 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
 def _times(engine: Engine, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:
     """Start and end in seconds of the word that each token is of."""
     spans = spans_of(hypothesis.tokens, engine.tokenizer.pieces)
-    frame_s, delay_s = engine.manifest.frame_ms / 1000, engine.calibration.delay_s
+    frame_s, delay_s = engine.ctc_frame_s, engine.calibration.delay_s
     times = times_of(spans, hypothesis.frames, frame_s=frame_s, delay_s=delay_s)
     return [time for (first, last), time in zip(spans, times, strict=True) for _ in range(first, last + 1)]
 
@@ -156,7 +156,7 @@ def timed_words(engine: Engine, hypothesis: GraphHypothesis) -> tuple[Word, ...]
         hypothesis.frames,
         hypothesis.scores,
         engine.tokenizer.pieces,
-        frame_s=engine.manifest.frame_ms / 1000,
+        frame_s=engine.ctc_frame_s,
         delay_s=engine.calibration.delay_s,
     )
     return presentable(engine, found)
@@ -203,7 +203,7 @@ def _slot_votes(engine: Engine, hypotheses: Sequence[GraphHypothesis], encoded: 
     lengths = np.array([len(h.tokens) for h in hypotheses], np.int64)
     for row, hypothesis in enumerate(hypotheses):
         tokens[row, : lengths[row]] = hypothesis.tokens
-        frames[row, : lengths[row]] = encoded[list(hypothesis.frames)]
+        frames[row, : lengths[row]] = encoded[np.asarray(hypothesis.frames) // engine.manifest.ctc_rate]
     log_probs = graph.run({"frames": frames, "tokens": tokens, "lengths": lengths})[0]["log_probs"]
     votes = []
     for row, hypothesis in enumerate(hypotheses):

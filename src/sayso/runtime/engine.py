@@ -56,7 +56,7 @@ class Heard:
     """What the network says about one chunk of one stream; ``intent`` (I,) covers all that was heard so far."""
 
     encoded: Floats  # (C, D)
-    log_probs: Floats  # (C, V)
+    log_probs: Floats  # (C times the CTC head's rate, V)
     intent: Floats | None = None
 
 
@@ -115,11 +115,16 @@ class Engine:
         log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
         for state, memory in zip(states, split(following, batch), strict=True):
             state.encoder = memory
-        intents = self._intents(states, encoded, frames)
+        intents, rate = self._intents(states, encoded, frames), self.manifest.ctc_rate
         return [
-            Heard(encoded=encoded[i, :n].copy(), log_probs=log_probs[i, :n].copy(), intent=intents[i])
+            Heard(encoded=encoded[i, :n].copy(), log_probs=log_probs[i, : n * rate].copy(), intent=intents[i])
             for i, n in enumerate(frames.tolist())
         ]
+
+    @property
+    def ctc_frame_s(self) -> float:
+        """Seconds of one row of CTC posteriors."""
+        return self.manifest.frame_ms / 1000 / self.manifest.ctc_rate
 
     @property
     def predictor(self) -> Predictor:

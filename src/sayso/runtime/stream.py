@@ -212,7 +212,7 @@ class Stream:
             self._encoded.append(heard.encoded)
 
     def _utterance(self) -> Utterance:
-        speech_s = self._nonblank * self._engine.manifest.frame_ms / 1000
+        speech_s = self._nonblank * self._engine.ctc_frame_s
         if self._nonblank < self._engine.limits.min_nonblank:
             speech_s = 0.0
         elif self._activity is not None:
@@ -231,7 +231,8 @@ class Stream:
 
     def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
         engine = self._engine
-        frame_s, delay_s = engine.manifest.frame_ms / 1000, engine.calibration.delay_s
+        frame_s = engine.ctc_frame_s if engine.free_config.by_ctc else engine.manifest.frame_ms / 1000
+        delay_s = engine.calibration.delay_s
         found = words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
         return presentable(engine, found)
 

@@ -1,7 +1,8 @@
 """From the sources of a recipe to training items: cuts, feature banks made once, token ids and meanings.
 
 Every source is split into training and validation before anything else is done with it. What the loop cannot use (no
-transcript, letters the tokenizer does not know, more tokens than frames, too short, too long) is left out and counted.
+transcript, letters the tokenizer does not know, more tokens than CTC has room for, too short, too long) is left out and
+counted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sayso.data.features import ClipMeta, FeatureBank, cached
 from sayso.data.phones import read_phones
 from sayso.data.splits import cut_valid
 from sayso.data.teacher import read_teacher
+from sayso.models.assembly import ModelConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.text.normalise import normalise
@@ -72,7 +74,7 @@ def transcripts(parts: Iterable[Part]) -> Iterator[str]:
 def gather(
     data: DataConfig,
     tokenizer: Tokenizer,
-    heads: HeadConfig,
+    model: ModelConfig,
     say: Say,
     *,
     seed: int = 0,
@@ -81,7 +83,7 @@ def gather(
     """Training and validation items of ``data``; features are made where ``data.cache`` does not have them.
 
     ``parts`` is what ``read_parts`` gave, where it was read already. Raises ``DataError`` where nothing is left to
-    train on, ``ConfigError`` for an intent of ``heads`` that no source speaks.
+    train on, ``ConfigError`` for an intent of the ``model``'s heads that no source speaks.
     """
     banks: list[FeatureBank] = []
     train: list[Item] = []
@@ -93,14 +95,14 @@ def gather(
         source = part.source
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
             banks.append(_bank(part.train, data, f"{part.name}, copy {copy}" if copy else part.name, say, copy, source))
-            found = list(_items(banks, source, tokenizer, heads, left_out))
+            found = list(_items(banks, source, tokenizer, model, left_out))
             train += found
             weights += [source.weight] * len(found)
             heard.update(m.intent for m in map(banks[-1].meta, range(len(banks[-1]))) if m.intent is not None)
         if len(part.valid):
             banks.append(_bank(part.valid, data, f"{part.name}, valid", say))
-            valid += _items(banks, source, tokenizer, heads, left_out)
-    _check_intents(heads, heard, say)
+            valid += _items(banks, source, tokenizer, model, left_out)
+    _check_intents(model.heads, heard, say)
     if left_out:
         say("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.most_common()))
     if not train:
@@ -171,7 +173,7 @@ def _root() -> Path | None:
 
 
 def _items(
-    banks: Sequence[FeatureBank], source: Source, tokenizer: Tokenizer, heads: HeadConfig, left_out: Counter[str]
+    banks: Sequence[FeatureBank], source: Source, tokenizer: Tokenizer, model: ModelConfig, left_out: Counter[str]
 ) -> Iterator[Item]:
     """The usable clips of the last bank."""
     bank = banks[-1]
@@ -181,7 +183,7 @@ def _items(
         meta, frames = bank.meta(index), bank.frames(index)
         text = normalise(meta.text)
         tokens = tuple(tokenizer.encode(text))
-        problem = _problem(tokens, frames)
+        problem = _problem(tokens, frames, model.ctc_rate)
         if problem:
             left_out[problem] += 1
             continue
@@ -190,21 +192,21 @@ def _items(
             index,
             frames,
             tokens,
-            *_meaning(meta, text, source, tokenizer, heads),
+            *_meaning(meta, text, source, tokenizer, model.heads),
             phones.get(meta.id, b""),
             teacher.get(meta.id),
         )
 
 
-def _problem(tokens: Sequence[int], frames: int) -> str | None:
+def _problem(tokens: Sequence[int], frames: int, ctc_rate: int) -> str | None:
     if not tokens:
         return "without a transcript"
     if UNKNOWN in tokens:
         return "with letters that the tokenizer does not know"
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
         return "shorter than 0.3 s or longer than 20 s"
-    if len(tokens) + sum(a == b for a, b in pairwise(tokens)) > int(frames * _ROOM) // FACTOR:
-        return "with more tokens than frames"
+    if len(tokens) + sum(a == b for a, b in pairwise(tokens)) > ctc_rate * (int(frames * _ROOM) // FACTOR):
+        return "with more tokens than rows of CTC"
     return None
 
 

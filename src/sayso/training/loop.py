@@ -237,5 +237,5 @@ def greedy_errors(
 
 def _ctc_greedy(model: SpeechModel, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
     """Tokens of every row of encoder frames (B,T,D)."""
-    decoder, log_probs = CtcGreedy(), model.ctc(encoded).numpy()
-    return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(lengths.tolist())]
+    decoder, log_probs, rows = CtcGreedy(), model.ctc(encoded).numpy(), lengths * model.ctc.rate
+    return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(rows.tolist())]

@@ -65,13 +65,13 @@ def objective(
     passed: list[Tensor] | None = [] if inside else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
-    log_probs = model.ctc(encoded)
-    losses["ctc"] = _ctc(log_probs, batch, frames)
+    log_probs, rows = model.ctc(encoded), frames * model.ctc.rate
+    losses["ctc"] = _ctc(log_probs, batch, rows)
     if weights.consistency > 0:
-        losses["consistency"] = _consistency(log_probs, batch, frames)
+        losses["consistency"] = _consistency(log_probs, batch, rows)
     middle = passed[(len(passed) - 1) // 2] if passed else encoded
     if weights.intermediate > 0:
-        losses["intermediate"] = _ctc(model.ctc(middle), batch, frames)
+        losses["intermediate"] = _ctc(model.ctc(middle), batch, rows)
     if phones is not None and bool((batch.phones >= 0).any()):
         logits = phones(middle).float().unflatten(2, (PHONES_PER_FRAME, -1))
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
@@ -83,7 +83,7 @@ def objective(
     if model.intent is not None and bool((batch.intent >= 0).any()):
         losses["intent"] = functional.nll_loss(model.intent(encoded, frames), batch.intent, ignore_index=-1)
     if model.slots is not None and bool((batch.tags >= 0).any()):
-        at = ctc_emission_frames(log_probs, batch.targets, frames, batch.target_lengths)
+        at = ctc_emission_frames(log_probs, batch.targets, rows, batch.target_lengths) // model.ctc.rate
         states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
         tags = model.slots(states, batch.targets, batch.target_lengths)
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)

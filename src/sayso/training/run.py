@@ -18,7 +18,7 @@ from sayso.core.config import parse
 from sayso.core.errors import ConfigError, DataError, require
 from sayso.core.files import whole
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
-from sayso.models.growth import deepen
+from sayso.models.growth import deepen, quicken
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 from sayso.training.data import Part, differing_keys, feature_statistics, gather, read_parts, transcripts
@@ -28,7 +28,7 @@ from sayso.training.recipe import DataConfig, Recipe, load_recipe
 
 LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles end
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
-BESIDE_INIT = ("heads", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
+BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
 
@@ -50,7 +50,7 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     _begin(settings, folder)
     parts = read_parts(settings.data)
     model, tokenizer = _model(settings, folder, parts)
-    corpus = gather(settings.data, tokenizer, model.config.heads, say, seed=settings.training.seed, parts=parts)
+    corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
     if settings.init is None:
         mean, scale = feature_statistics(corpus)
         model.encoder.mean.copy_(mean)
@@ -138,13 +138,18 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
 
 
 def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
-    """The checkpoint's model with the encoder depth and dropout that the recipe itself names."""
+    """The checkpoint's model with the encoder depth, dropout and CTC rate that the recipe itself names."""
     encoder, named = settings.model.encoder, settings.model.encoder.model_fields_set
     if "dropout" in named:
         config = model.config.encoder.model_copy(update={"dropout": encoder.dropout})
         again = model.config.model_copy(update={"encoder": config}).build()
         again.load_state_dict(model.state_dict())
         model = again
+    if "ctc_rate" in settings.model.model_fields_set:
+        try:
+            model = quicken(model, settings.model.ctc_rate)
+        except ValueError as error:
+            raise ConfigError(f"model.ctc_rate = {settings.model.ctc_rate}: {error}") from None
     if "layers" not in named:
         return model
     try:
