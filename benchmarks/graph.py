@@ -33,7 +33,7 @@ from sayso.nlu.sample import sample
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-CHUNK = 4  # frames of 80 ms
+CHUNK = 4  # encoder frames of 80 ms
 WIDE_BEAM = 40.0
 BLANK_FRAMES = (0, 4)
 Doubles = NDArray[np.float64]
@@ -68,8 +68,10 @@ def _walk(network: Network, rng: np.random.Generator) -> list[int]:
             return path
 
 
-def posteriors(tokens: list[int], vocabulary: int, rng: np.random.Generator, noisy: bool = False) -> Doubles:
-    """(T, V) log posteriors of ``tokens``; 5% of them, 20% if ``noisy``, are overtaken by another token."""
+def posteriors(
+    tokens: list[int], vocabulary: int, rng: np.random.Generator, noisy: bool = False, rate: int = 1
+) -> Doubles:
+    """(T, V) log posteriors of ``tokens``, ``rate`` rows a frame; 5% of the tokens, 20% if ``noisy``, are overtaken."""
     wrong, weakest, spread = (0.2, 0.05, 0.1) if noisy else (0.05, 0.3, 0.02)
     rows: list[Doubles] = []
 
@@ -81,28 +83,28 @@ def posteriors(tokens: list[int], vocabulary: int, rng: np.random.Generator, noi
 
     previous = 0
     for token in tokens:
-        for _ in range(max(int(rng.integers(*BLANK_FRAMES)), int(token == previous))):
+        for _ in range(max(rate * int(rng.integers(*BLANK_FRAMES)), int(token == previous))):
             row(0, rng.uniform(max(0.3, 2 * weakest), 0.999))
         heard = int(rng.integers(2, vocabulary)) if rng.random() < wrong else token
-        for _ in range(int(rng.integers(1, 3))):
+        for _ in range(int(rng.integers(1, 2 * rate + 1))):
             row(heard, rng.uniform(weakest, 0.98))
             if heard != token:
                 rows[-1][token] += 0.05
                 rows[-1] /= rows[-1].sum()
         previous = token
-    for _ in range(8):
+    for _ in range(8 * rate):
         row(0, 0.99)
     return np.log(np.array(rows))
 
 
-def chunk_times_ms(search: GraphSearch, utterances: list[Doubles]) -> Doubles:
+def chunk_times_ms(search: GraphSearch, utterances: list[Doubles], rate: int) -> Doubles:
     """CPU time (the search has one thread) of every 320 ms step with the questions that a stream asks after it."""
     times: list[float] = []
     for log_probs in utterances:
         state = search.start()
-        for begin in range(0, len(log_probs), CHUNK):
+        for begin in range(0, len(log_probs), rate * CHUNK):
             clock = time.process_time()
-            search.step(state, log_probs[begin : begin + CHUNK])
+            search.step(state, log_probs[begin : begin + rate * CHUNK])
             search.stable(state)
             search.can_extend(state)
             times.append(1000 * (time.process_time() - clock))
@@ -122,24 +124,24 @@ def report(case: str, metric: str, figures: tuple[float, float, float], ratio_to
     print(json.dumps({**line, "low": low, "high": high}), flush=True)
 
 
-def measure(name: str, automaton: Automaton, config: GraphConfig, count: int, seed: int) -> None:
-    """All figures of one domain."""
+def measure(name: str, automaton: Automaton, config: GraphConfig, count: int, seed: int, rate: int) -> None:
+    """All figures of one domain, ``rate`` rows of posteriors a frame."""
     rng = np.random.default_rng(seed)
     vocabulary = len(automaton.pieces)
-    speech = [posteriors(random_sentence(automaton, rng), vocabulary, rng) for _ in range(count)]
-    noisy = [posteriors(random_sentence(automaton, rng), vocabulary, rng, noisy=True) for _ in range(count)]
+    speech = [posteriors(random_sentence(automaton, rng), vocabulary, rng, rate=rate) for _ in range(count)]
+    noisy = [posteriors(random_sentence(automaton, rng), vocabulary, rng, True, rate) for _ in range(count)]
     lengths = [int(rng.integers(5, 20)) for _ in range(max(1, count // 4))]
     babble = [
-        posteriors([int(t) for t in rng.integers(2, vocabulary, size=n)], vocabulary, rng, noisy=True) for n in lengths
+        posteriors([int(t) for t in rng.integers(2, vocabulary, size=n)], vocabulary, rng, True, rate) for n in lengths
     ]
     clock = time.process_time()
     search = config.build(automaton)
     build_ms = 1000 * (time.process_time() - clock)
     report(name, "build_ms", (build_ms, build_ms, build_ms))
-    chunk_times_ms(search, speech[:3])
+    chunk_times_ms(search, speech[:3], rate)
     cases = {"speech": speech, "noisy": noisy, "babble": babble}
     for case, utterances in cases.items():
-        times = chunk_times_ms(search, utterances)
+        times = chunk_times_ms(search, utterances, rate)
         report(f"{name}/{case}", "ms_per_320ms", interval(times, rng))
         worst = float(np.quantile(times, 0.99))
         report(f"{name}/{case}", "ms_per_320ms_p99", (worst, worst, worst))
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="search settings")
     parser.add_argument("--utterances", type=int, default=60)
+    parser.add_argument("--rate", type=int, default=1, help="rows of posteriors a frame (model.ctc_rate)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     config = parse(GraphConfig, override({}, arguments.set), where="--set")
@@ -202,7 +205,7 @@ def main() -> None:
     tokenizer = tokenizer_for(found, arguments.tokenizer)
     for domain in found:
         name = "coffee" if domain.path is None else domain.name
-        measure(name, compile_domain(domain, tokenizer), config, arguments.utterances, arguments.seed)
+        measure(name, compile_domain(domain, tokenizer), config, arguments.utterances, arguments.seed, arguments.rate)
 
 
 if __name__ == "__main__":

@@ -250,6 +250,25 @@ def test_how_long_may_change(recipe: Path, straight: Path, tmp_path: Path) -> No
     assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 9
 
 
+def test_a_checkpoint_goes_on_with_more_rows_of_ctc(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    lines = recipe.read_text().splitlines()
+    fixed = ("vocab", "encoder", "predictor", "joiner", "heads")
+    again = tmp_path / "again.toml"
+    again.write_text("\n".join(line for line in lines if not line.startswith(fixed)))
+    whole = ["training.steps=1", f"init={straight / 'model'}"]
+    train(again, [*whole, "model.ctc_rate=2"], tmp_path / "two", lambda text: None)
+    before, after = weights(straight), weights(tmp_path / "two")
+    assert len(after["ctc.out.bias"]) == 2 * len(before["ctc.out.bias"]) and before.keys() == after.keys()
+    assert json.loads((tmp_path / "two" / "model" / "model.json").read_text())["ctc_rate"] == 2
+    whole[1] = f"init={tmp_path / 'two' / 'model'}"
+    train(again, whole, tmp_path / "as it was", lambda text: None)
+    assert weights(tmp_path / "as it was")["ctc.out.bias"].shape == after["ctc.out.bias"].shape
+    with pytest.raises(ConfigError, match=r"ctc_rate = 3: the model has 2 rows"):
+        train(again, [*whole, "model.ctc_rate=3"], tmp_path / "three", lambda text: None)
+    with pytest.raises(ConfigError, match=r"model\.vocab cannot be set beside"):
+        train(again, [*whole, "model.vocab=20"], tmp_path / "other", lambda text: None)
+
+
 def test_a_misspelt_key_names_the_nearest(recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.warmpu.*did you mean 'warmup'"):
         train(recipe, ["training.warmpu=3"], tmp_path / "run", lambda text: None)
