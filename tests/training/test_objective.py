@@ -45,7 +45,7 @@ def test_intermediate_is_the_loss_of_the_encoder_cut_in_half() -> None:
     deep, shallow = _config(6).build().eval(), _config(3).build().eval()
     shallow.load_state_dict(deep.state_dict(), strict=False)
     batch = _batch()
-    losses = objective(deep, batch, CONTEXT, LossWeights(ctc=1.0, intermediate=0.3, transducer=0.0))
+    losses = Objective(deep, LossWeights(ctc=1.0, intermediate=0.3, transducer=0.0))(batch, (4, 16))
     half = objective(shallow, batch, CONTEXT, LossWeights(ctc=1.0, transducer=0.0))
     assert losses["intermediate"].item() == pytest.approx(half["ctc"].item(), rel=1e-6)
     assert losses["intermediate"].item() != pytest.approx(losses["ctc"].item(), rel=1e-3)
@@ -105,7 +105,7 @@ def test_consistency_is_of_neighbouring_rows_and_per_label() -> None:
     rows = [rng.normal(size=(frames, 80)).astype(np.float32) for frames in (160, 160, 97, 97)]
     clips = [Item(0, 0, 160, (3, 4, 4, 5)), Item(0, 1, 97, (6,))]
     batch = collate(rows, [clips[0], clips[0], clips[1], clips[1]])
-    losses = objective(model, batch, CONTEXT, LossWeights(ctc=1.0, consistency=0.2, transducer=0.0))
+    losses = Objective(model, LossWeights(ctc=1.0, consistency=0.2, transducer=0.0))(batch, (4, 16))
     encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
     heard = model.ctc(encoded)
     each = [consistency_loss(heard[i : i + 1], heard[i + 1 : i + 2], frames[i : i + 1]) for i in (0, 2)]

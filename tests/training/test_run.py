@@ -114,6 +114,20 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("kind", ["uncertainty", "gradnorm", "dwa"])
+def test_weights_that_move_are_part_of_the_state(recipe: Path, tmp_path: Path, kind: str) -> None:
+    moving = [f"training.weighting.kind={kind}", *(["training.weighting.every=2"] if kind != "uncertainty" else [])]
+    whole = train(recipe, moving, tmp_path / "whole", lambda text: None)
+    with pytest.raises(Killed):
+        train(recipe, moving, tmp_path / "run", kill_at(6))
+    train(recipe, moving, tmp_path / "run", lambda text: None)
+    first, second = (load_file(run / "state" / "model.safetensors") for run in (whole, tmp_path / "run"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name].nan_to_num(-1), second[name].nan_to_num(-1)) for name in first)
+    moved = {"uncertainty": "noise.ctc", "gradnorm": "factor", "dwa": "means"}[kind]
+    assert first[f"weighting.{moved}"].isfinite().any() and bool((first[f"weighting.{moved}"] != 1).any())
+
+
 CYCLES = ["training.cycles=2", "training.weights.consistency=0.2", "training.rate=2e-2"]
 
 

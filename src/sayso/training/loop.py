@@ -75,11 +75,17 @@ class Trainer:
             raise ConfigError(
                 "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
             )
-        self.whole = Objective(model, config.weights, config.transducer, width)
-        decayed = [p for p in self.whole.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in self.whole.parameters() if p.requires_grad and p.dim() <= 1]
+        self.whole = Objective(model, config.weights, config.transducer, width, config.weighting)
+        apart = list(self.whole.weighting.parameters())
+        learnt = [p for p in self.whole.parameters() if p.requires_grad and not any(p is other for other in apart)]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in learnt if p.dim() > 1], "weight_decay": config.decay},
+            {"params": [p for p in learnt if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        if apart:
+            groups.append({"params": apart, "weight_decay": 0.0, "own_rate": self.whole.weighting.rate})
         optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.decay}, {"params": plain, "weight_decay": 0.0}],
+            groups,
             lr=config.rate,
             betas=(0.9, 0.98),
             fused=True,
@@ -133,7 +139,7 @@ class Trainer:
         torch.manual_seed(c.seed * 1_000_003 + step)
         rng = np.random.default_rng((c.seed, 2, step))
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = group.get("own_rate") or self._rate()
         self.raw.train()
         for part in range(c.accumulate):
             items = self.batcher.plan(step * c.accumulate + part)
@@ -141,7 +147,7 @@ class Trainer:
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
             batch = collate(rows, [item for item in items for _ in range(self.views)])
-            losses = self.model(batch, (chunk, c.left_frames))
+            losses = self.model(batch, (chunk, c.left_frames), self._share())
             self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate

@@ -1,5 +1,5 @@
-"""What one batch costs: the weighted sum of CTC, transducer, intent and slot losses on one pass of the shared
-encoder."""
+"""What one batch costs: CTC, transducer, intent and slot losses on one pass of the shared encoder, and their weighted
+sum."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
 from sayso.training.lattice import FullConfig, FullLoss, TransducerConfig, TransducerLoss
 from sayso.training.recipe import LossWeights
+from sayso.training.weighting import FixedConfig, WeightingConfig
 
 
 class Objective(nn.Module):
@@ -26,6 +27,7 @@ class Objective(nn.Module):
         weights: LossWeights,
         transducer: TransducerConfig | None = None,
         teacher_width: int = 0,
+        weighting: WeightingConfig | None = None,
     ) -> None:
         super().__init__()
         self.model, self.weights = model, weights
@@ -35,13 +37,18 @@ class Objective(nn.Module):
         self.phones = nn.Linear(model.encoder.width, count) if weights.phones > 0 else None
         taught = weights.teacher > 0 and teacher_width > 0
         self.teacher = nn.Linear(model.encoder.width, teacher_width) if taught else None
+        self.weighting = (weighting or FixedConfig()).build(weights.by_loss())
 
-    def forward(self, batch: Batch, context: tuple[int, int]) -> dict[str, Tensor]:
-        """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible."""
+    def forward(self, batch: Batch, context: tuple[int, int], share: float = 0.0) -> dict[str, Tensor]:
+        """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible; ``share`` is how
+        much of the run is done."""
         chunk, left = context
         visible = Context(chunk, left) if chunk else Context()
         heads = {"phones": self.phones, "teacher": self.teacher}
-        return objective(self.model, batch, visible, self.weights, transducer=self.transducer, **heads)
+        losses = objective(self.model, batch, visible, self.weights, transducer=self.transducer, **heads)
+        shared = [weight for weight in self.model.encoder.parameters() if weight.dim() > 1][-1]
+        losses["total"] = self.weighting(losses, shared, share)
+        return losses | self.weighting.told(losses, share)
 
 
 def objective(
@@ -54,7 +61,7 @@ def objective(
     teacher: nn.Module | None = None,
     transducer: TransducerLoss | None = None,
 ) -> dict[str, Tensor]:
-    """Losses by name; ``total`` is their weighted sum. Sequence losses are per label: long clips must not dominate.
+    """Losses by name, not yet weighted. Sequence losses are per label: long clips must not dominate.
 
     With a weight of consistency rows 2i and 2i+1 of ``batch`` are two views of one clip.
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
@@ -87,7 +94,6 @@ def objective(
         states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
         tags = model.slots(states, batch.targets, batch.target_lengths)
         losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
-    losses["total"] = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
     return losses
 
 

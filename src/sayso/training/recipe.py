@@ -15,6 +15,7 @@ from sayso.core.config import Config, override, parse, read_toml
 from sayso.data.augment import AugmentConfig
 from sayso.models.assembly import ModelConfig
 from sayso.training.lattice import FullConfig, TransducerConfig
+from sayso.training.weighting import FixedConfig, WeightingConfig
 
 
 class Source(Config):
@@ -73,7 +74,7 @@ class SpecAugmentConfig(Config):
 
 
 class LossWeights(Config):
-    """Fixed weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time.
+    """Weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time.
 
     ``intermediate``: CTC once more, by the same head, on the encoder's middle layer (Lee and Watanabe 2021).
     ``phones``: cross-entropy of the aligned phones there, two to a frame, by a head that is not kept (hierarchical
@@ -83,22 +84,33 @@ class LossWeights(Config):
     linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them.
     """
 
-    ctc: float = 0.6
+    ctc: float = Field(default=0.6, ge=0)
     intermediate: float = Field(default=0.0, ge=0)
     phones: float = Field(default=0.0, ge=0)
     consistency: float = Field(default=0.0, ge=0)
     teacher: float = Field(default=0.0, ge=0)
-    transducer: float = 0.4
+    transducer: float = Field(default=0.4, ge=0)
     transducer_share: float = Field(default=0.4, gt=0, le=1)
-    intent: float = 0.5
-    slots: float = 0.3
+    intent: float = Field(default=0.5, ge=0)
+    slots: float = Field(default=0.3, ge=0)
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if not any(self.by_loss().values()):
+            raise ValueError("all losses have weight 0; give at least one a weight")
+        return self
+
+    def by_loss(self) -> dict[str, float]:
+        """The weight of every loss."""
+        return {name: value for name, value in self.model_dump().items() if name != "transducer_share"}
 
 
 class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
     ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
-    visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``. The rate falls along a
+    visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``, and ``weighting`` how
+    those move. The rate falls along a
     cosine in each of ``cycles`` equal parts of the run; the mean of the weights at their ends is what is kept
     (stochastic weight averaging; Izmailov et al. 2018).
     """
@@ -124,6 +136,7 @@ class TrainingConfig(Config):
     validate_clips: int = 300
     threads: int = 2
     weights: LossWeights = LossWeights()
+    weighting: WeightingConfig = FixedConfig()
     transducer: TransducerConfig = FullConfig()
     spec: SpecAugmentConfig = SpecAugmentConfig()
 
