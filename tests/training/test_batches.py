@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from sayso.training.batches import Batcher, Item, augment, collate, phones_of, teacher_of
+from sayso.audio.decode import read
+from sayso.audio.features import fbank
+from sayso.data.augment import coloured
+from sayso.training.batches import Batcher, Item, add_noise, augment, collate, phones_of, teacher_of
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -133,3 +138,28 @@ def test_a_teacher_is_stretched_with_its_clip_and_padded_as_unknown() -> None:
     assert torch.equal(batch.teacher[0, :10], torch.from_numpy(features.astype(np.float32)))
     assert bool(batch.teacher[0, 10:].isnan().all()) and bool(batch.teacher[1].isnan().all())
     assert collate(rows, [items[1], items[1]]).teacher is None
+
+
+def test_noise_of_the_features_is_that_of_a_noisy_recording() -> None:
+    """Against the features of noise mixed into the wave at the same ratio: mean energies by band, and its crackle."""
+    rng = np.random.default_rng(0)
+    wave = read(Path(__file__).parents[2] / "examples" / "close-the-blinds-in-the-office.flac").astype(np.float64)
+    clean = fbank(wave.astype(np.float32))
+    for slope in (0.0, 1.0):
+        noise = coloured(len(wave), rng, slope).astype(np.float64)
+        noise *= np.sqrt((wave**2).mean() / (noise**2).mean() / 10)
+        real = fbank(noise.astype(np.float32))
+        ours = np.exp([add_noise(clean, 10.0, rng, slope).astype(np.float64) for _ in range(60)]) - np.exp(clean)
+        apart = np.log(ours.mean((0, 1))) - np.log(np.exp(real).mean(0))  # natural logs: 0.23 is 1 dB
+        assert np.abs(apart[1:]).max() < 0.5 and abs(apart.mean()) < 0.35  # the lowest band lies on one bin
+        assert np.log(ours[0][:, 60]).std() == pytest.approx(real[:, 60].std(), abs=0.35)
+
+
+def test_no_noise_draws_nothing() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32)
+    draws = [np.random.default_rng(3) for _ in range(2)]
+    plain = augment(x, SpecAugmentConfig(), draws[0])[0]
+    moved = augment(x, SpecAugmentConfig(noise=0.0, noise_db=(0.0, 1.0)), draws[1])[0]
+    assert np.array_equal(plain, moved) and draws[0].random() == draws[1].random()
+    loud = augment(x, SpecAugmentConfig(noise=1.0, noise_db=(0.0, 0.0)), np.random.default_rng(3))[0]
+    assert loud.shape == plain.shape and loud.mean() > plain.mean()

@@ -62,7 +62,11 @@ class DataConfig(Config):
 
 
 class SpecAugmentConfig(Config):
-    """SpecAugment (Park et al. 2019) and feature-domain tempo and vocal-tract warps, drawn anew for every batch."""
+    """SpecAugment (Park et al. 2019) and feature-domain tempo and vocal-tract warps, drawn anew for every batch.
+
+    ``noise`` is the share of clips that get coloured noise besides, at ``noise_db`` below the mean power of the clip:
+    what copies of the recordings bring is heard many times, this is never the same.
+    """
 
     frequency_masks: int = 2
     frequency_width: int = 20
@@ -71,6 +75,8 @@ class SpecAugmentConfig(Config):
     tempo: float = 0.12
     vocal_tract: float = 0.1
     level: float = 2.0  # natural-log energy, uniform in +-level
+    noise: float = Field(default=0.0, ge=0, le=1)
+    noise_db: tuple[float, float] = (3.0, 25.0)
 
 
 class LossWeights(Config):
