@@ -156,12 +156,13 @@ class Uncertainty(Weighting):
 
     def term(self, name: str, loss: Tensor, share: float) -> Tensor:
         """With the price of calling everything noise."""
-        noise = self.noise[name]
+        noise: Tensor = self.noise[name]
         return torch.exp(-noise) * loss * (0.5 if name in REGRESSIONS else 1.0) + noise / 2
 
     def multiplier(self, name: str, share: float) -> Tensor:
         """exp(-s), half of it for a squared error."""
-        return torch.exp(-self.noise[name].detach()) * (0.5 if name in REGRESSIONS else 1.0)
+        noise: Tensor = self.noise[name].detach()
+        return torch.exp(-noise) * (0.5 if name in REGRESSIONS else 1.0)
 
 
 class GradNorm(Weighting):
