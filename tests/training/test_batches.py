@@ -12,7 +12,7 @@ import torch
 from sayso.audio.decode import read
 from sayso.audio.features import fbank
 from sayso.data.augment import coloured
-from sayso.training.batches import Batcher, Item, add_noise, augment, collate, phones_of, teacher_of
+from sayso.training.batches import Batcher, Item, augment, collate, phones_of, teacher_of, with_noise
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -149,7 +149,7 @@ def test_noise_of_the_features_is_that_of_a_noisy_recording() -> None:
         noise = coloured(len(wave), rng, slope).astype(np.float64)
         noise *= np.sqrt((wave**2).mean() / (noise**2).mean() / 10)
         real = fbank(noise.astype(np.float32))
-        ours = np.exp([add_noise(clean, 10.0, rng, slope).astype(np.float64) for _ in range(60)]) - np.exp(clean)
+        ours = np.exp([with_noise(clean, 10.0, rng, slope).astype(np.float64) for _ in range(60)]) - np.exp(clean)
         apart = np.log(ours.mean((0, 1))) - np.log(np.exp(real).mean(0))  # natural logs: 0.23 is 1 dB
         assert np.abs(apart[1:]).max() < 0.5 and abs(apart.mean()) < 0.35  # the lowest band lies on one bin
         assert np.log(ours[0][:, 60]).std() == pytest.approx(real[:, 60].std(), abs=0.35)

@@ -169,7 +169,7 @@ def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Flo
     bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
     x = np.ascontiguousarray(_interpolate(x.T, bins).T + rng.uniform(-config.level, config.level), dtype=np.float32)
     if config.noise > 0 and rng.random() < config.noise:  # no draw where there is none: older runs stay what they were
-        x = add_noise(x, rng.uniform(*config.noise_db), rng)
+        x = with_noise(x, rng.uniform(*config.noise_db), rng)
     fill = x.mean()
     for _ in range(config.frequency_masks):
         width = int(rng.integers(0, config.frequency_width + 1))
@@ -184,7 +184,7 @@ def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Flo
     return x
 
 
-def add_noise(x: Floats, snr_db: float, rng: np.random.Generator, slope: float | None = None) -> Floats:
+def with_noise(x: Floats, snr_db: float, rng: np.random.Generator, slope: float | None = None) -> Floats:
     """Log-mel energies (T,F) with a coloured noise, its mean power ``snr_db`` below that of the sound.
 
     Its spectrum falls as 1/f**``slope`` (None: drawn from 0 to 2) with a bump or two, and it swells. In energies noise

@@ -92,6 +92,7 @@ class Weighting(nn.Module):
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        self.names = list(self.weights)  # the order of what is kept for each
 
     @property
     def rate(self) -> float | None:
@@ -174,7 +175,7 @@ class GradNorm(Weighting):
 
     def __init__(self, weights: Mapping[str, float], config: GradNormConfig) -> None:
         super().__init__(weights)
-        self.config, self.names = config, list(self.weights)
+        self.config = config
         self.register_buffer("factor", torch.ones(len(self.names)))
         self.register_buffer("first", torch.full((len(self.names),), torch.nan))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -220,7 +221,7 @@ class Dwa(Weighting):
 
     def __init__(self, weights: Mapping[str, float], config: DwaConfig) -> None:
         super().__init__(weights)
-        self.config, self.names = config, list(self.weights)
+        self.config = config
         self.register_buffer("sums", torch.zeros(2, len(self.names)))  # of losses, and how often they were there
         self.register_buffer("means", torch.full((2, len(self.names)), torch.nan))  # the last period's, the one before
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
