@@ -110,7 +110,9 @@ def test_a_quickened_head_writes_the_same_and_has_room_for_more() -> None:
     frames = torch.randn(2, 5, model.encoder.width)
     before, after = model.ctc(frames), grown.ctc(frames)
     assert after.shape == (2, 10, 30) and grown.config.ctc_rate == grown.ctc.rate == 2
-    assert torch.equal(after[:, ::2], before) and torch.equal(after[:, 1::2], before)
+    assert torch.equal(grown.ctc.out.weight, torch.cat([model.ctc.out.weight] * 2))
+    for row in (0, 1):  # a wider product adds up in another order: the last bits differ with the number of threads
+        torch.testing.assert_close(after[:, row::2], before, rtol=0, atol=1e-5)
     nine = torch.tensor([[3, 4, 5, 6, 7, 8, 9, 10, 11]])
     lengths = [(log_probs[:1], torch.tensor([log_probs.shape[1]])) for log_probs in (before, after)]
     losses = [ctc_loss(rows, nine, count, torch.tensor([9]), reduction="none") for rows, count in lengths]
