@@ -14,7 +14,9 @@ from sayso.build.negatives import EVERYDAY
 from sayso.build.phrases import open_phrases
 from sayso.build.speech import NEGATIVE, SEEN, TRAIN, TRAIN_NEGATIVE, UNSEEN_VALUES, outside, write_script
 from sayso.core.bundle import read_bundle
-from sayso.core.errors import BundleError, ConfigError, SynthesisError
+from sayso.core.errors import BundleError, ConfigError, DataError, SynthesisError
+from sayso.core.result import Slot
+from sayso.data.manifest import make_cut, meaning, write
 from sayso.data.synthesis import ENGINES
 from sayso.models.assembly import ModelConfig, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
@@ -26,7 +28,7 @@ from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.recipe import TrainingConfig
+from sayso.training.recipe import Source, TrainingConfig
 
 DOMAIN = """
 language: en
@@ -176,6 +178,12 @@ def test_what_is_wrong_is_said_before_the_work(base: Path, domain: Path, tmp_pat
     with pytest.raises(BundleError, match="not a bundle"):
         build(domain, tmp_path / "taken", base=base, config=tiny(tmp_path))
     assert os.listdir(tmp_path / "taken") == ["letter.txt"]
+    for intent, slot, wrong in (("turn_of", "area", "turn_of"), ("lock", "aria", "aria")):
+        custom = meaning(intent, [Slot(name=slot, value="hall", text="hall")])
+        cut = make_cut("mine", tmp_path / "mine.flac", "so be it", duration=1.0, custom=custom)
+        own = Source(manifest=str(write([cut], tmp_path / "mine.jsonl")))
+        with pytest.raises(DataError, match=f"mine.jsonl: cut mine: .*has no '{wrong}'"):
+            build(domain, tmp_path / "o.bundle", base=base, config=tiny(tmp_path, recordings=(own,)))
     assert not (tmp_path / "work").exists()
 
 

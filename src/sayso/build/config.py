@@ -10,7 +10,7 @@ from pydantic import Field
 from sayso.core.config import Config
 from sayso.data.augment import AugmentConfig
 from sayso.nlu.calibration import Costs
-from sayso.training.recipe import LossWeights, TrainingConfig
+from sayso.training.recipe import LossWeights, Source, TrainingConfig
 
 
 class Replay(Config):
@@ -40,6 +40,7 @@ class BuildConfig(Config):
     real speech of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix
     int8 scales, ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside
     the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
+    ``recordings`` are trained on beside what is spoken: your own of the domain's commands, or more general speech.
     """
 
     kind: Literal["build"] = "build"
@@ -69,6 +70,7 @@ class BuildConfig(Config):
         Replay(corpus="librispeech-tc5", clips=150),
         Replay(corpus="speechocean762-adults", clips=300, weight=0.7),
     )
+    recordings: tuple[Source, ...] = ()
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
     intent_weights: tuple[float, ...] = (0.0, 1.0)

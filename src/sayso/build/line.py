@@ -112,6 +112,8 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
         )
     _, tokenizer = load_checkpoint(folder)
     automaton = compile_domain(domain, tokenizer)
+    for source in config.recordings:
+        _check_recordings(domain, source)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     settings = config.model_dump(mode="json", exclude={"processes": True, "work": True, "training": {"threads"}})
     key = [domain.fingerprint, weights, minutes, seed, settings]
@@ -128,6 +130,19 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
         f"templates; working in {work}"
     )
     return Job(domain, automaton, tokenizer, folder, minutes, seed, config, work, root, say)
+
+
+def _check_recordings(domain: Domain, source: Source) -> None:
+    """Said before anything is spoken: a label that the domain lacks would be trained as no label at all."""
+    for cut in manifest.read(source.manifest) if source.manifest is not None else ():
+        example = manifest.to_example(cut)
+        found = [example.intent, *(slot.name for slot in example.slots or ())]
+        for name, legal in zip(found, (domain.intents, *[domain.slots] * (len(found) - 1)), strict=True):
+            if name is not None and name not in legal:
+                raise DataError(
+                    f"{source.manifest}: cut {cut.id}: the domain {domain.name} has no '{name}'; it has "
+                    f"{', '.join(legal)}: correct the recording's labels or the domain"
+                )
 
 
 def _speak(job: Job) -> dict[str, Path]:
@@ -169,6 +184,7 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
         Source(corpus=replay.corpus, clips=replay.clips, weight=replay.weight, negative=replay.negative)
         for replay in _replayed(job)
     ]
+    sources += c.recordings
     recipe = Recipe(
         name=job.domain.name,
         init=str(job.base.resolve()),
