@@ -40,6 +40,7 @@ class BuildConfig(Config):
     real speech of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix
     int8 scales, ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside
     the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
+    ``phrases`` is how many the model of open slots is estimated from, where the domain has one (0: no such model).
     ``recordings`` are trained on beside what is spoken: your own of the domain's commands, or more general speech.
     """
 
@@ -48,6 +49,7 @@ class BuildConfig(Config):
     least_sentences: int = Field(default=300, gt=0)
     most_sentences: int = Field(default=4000, gt=0)
     open_share: float = Field(default=0.1, ge=0)
+    phrases: int = Field(default=8000, ge=0)
     voices_each: int = Field(default=1, ge=1)
     copies: int = Field(default=1, ge=0)
     engines: tuple[str, ...] | None = None

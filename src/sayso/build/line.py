@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from sayso.audio import decode
 from sayso.build import judge, speech
 from sayso.build.config import BuildConfig, Replay
+from sayso.build.negatives import EVERYDAY
+from sayso.build.phrases import open_phrases
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import check_target, copy_bundle, read_bundle
 from sayso.core.errors import BundleError, ConfigError, DataError, SynthesisError
@@ -29,14 +31,18 @@ from sayso.data import manifest
 from sayso.data.augment import load_noises, load_rooms
 from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.splits import cut_valid
+from sayso.decoding.arpa import save_ngram
+from sayso.decoding.kneser_ney import estimate
+from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.evaluation.report import Report, Section, write_report
-from sayso.export.bundle import ExportConfig, amend_bundle, export_bundle, quantise_bundle
+from sayso.export.bundle import OPEN, ExportConfig, amend_bundle, export_bundle, quantise_bundle
 from sayso.export.verify import verify_bundle
 from sayso.models.assembly import ModelConfig, load_checkpoint
 from sayso.nlu.automaton_io import match
 from sayso.nlu.calibration import Calibration
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import Domain, load_domain
+from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
@@ -196,6 +202,17 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
     return run(recipe, job.work / "run", job.say) / "model"
 
 
+def _open_slots(job: Job) -> OpenSlotConfig | None:
+    """A model of the phrases that open slots hold in training; held-out words are not in it."""
+    if not job.config.phrases or not open_templates(job.domain):
+        return None
+    pieces = job.tokenizer.pieces
+    found = open_phrases(job.config.phrases, job.seed, (*EVERYDAY, *(_talk(job) if job.minutes > 0 else ())))
+    model = estimate(([pieces[token] for token in job.tokenizer.encode(text)] for text in found), 4, pieces[1:])
+    save_ngram(model, job.work / OPEN)
+    return OpenSlotConfig(file=str(job.work / OPEN))
+
+
 def _export(
     job: Job, manifests: dict[str, Path], checkpoint: Path, clips: list[judge.Clip]
 ) -> tuple[Path, list[judge.Heard]]:
@@ -214,6 +231,7 @@ def _export(
             IntentSpec(name=name, risk=spec.risk, clarify=spec.clarify) for name, spec in job.domain.intents.items()
         ),
         calibration=start,
+        open_slots=_open_slots(job),
         policy={"kind": "thresholds", "margin": start.offset},
         trained=_facts(job, manifests, checkpoint),
     )

@@ -37,6 +37,7 @@ def show(
         ("stream", f"chunk {manifest.chunk_ms} ms, look-ahead {manifest.lookahead_ms} ms, {manifest.sample_rate} Hz"),
         ("graphs", ", ".join(sorted(manifest.graphs))),
         ("free text", _flat(manifest.free) or "greedy, by the transducer where there is one"),
+        ("open slots", _flat(manifest.open_slots) or "as the graph hears them"),
         ("size", f"{read.size_bytes / 1e6:.1f} MB, {manifest.precision}"),
         ("calibrated on", _flat(manifest.calibrated_on) if manifest.calibrated_on else "not calibrated"),
         ("trained", _flat(manifest.trained) or "-"),

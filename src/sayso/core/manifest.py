@@ -43,7 +43,8 @@ class GraphSpec(Config):
 class PassSpec(Config):
     """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text.
 
-    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``) or ``free`` (no domain, its ``free``).
+    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``) or
+    ``open_slots`` (what open slots hold, its ``open_slots``).
     """
 
     name: str
@@ -87,6 +88,7 @@ class Manifest(Config):
     tags: tuple[str, ...] = ()  # classes of the slot head
     search: dict[str, Any] = Field(default_factory=dict)
     free: dict[str, Any] = Field(default_factory=dict)  # search of the free text; empty: older than the choice
+    open_slots: dict[str, Any] = Field(default_factory=dict)  # how open slots are heard again; empty: they are not
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)

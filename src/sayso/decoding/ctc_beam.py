@@ -83,20 +83,23 @@ class CtcBeam:
         self.config = config or CtcBeamConfig()
         self._fusion = Fusion("ctc", scorers)
 
-    def start(self, context: Mapping[str, Any] | None = None) -> CtcBeamState:
-        """A stream before any frame; ``context`` goes to the scorers."""
+    def start(self, context: Mapping[str, Any] | None = None, *, after: int = 0) -> CtcBeamState:
+        """A stream before any frame; ``context`` goes to the scorers. ``after`` is a label that was being heard just
+        before, of which more is no new one unless a blank lies between; 0 for none."""
         root = self._fusion.root(context)
-        none = np.full(1, -np.inf)
+        root.token = after
+        zero, none = np.zeros(1), np.full(1, -np.inf)
+        blank, label = (none, zero) if after else (zero, none)
         return CtcBeamState(
             prefixes=Prefixes(root),
             live=[root],
-            blank=np.zeros(1),
-            label=none,
-            best_blank=np.zeros(1),
-            best_label=none,
+            blank=blank,
+            label=label,
+            best_blank=blank,
+            best_label=label,
             mark_blank=[None],
             mark_label=[None],
-            last=np.zeros(1, dtype=np.int64),
+            last=np.full(1, after, dtype=np.int64),
         )
 
     def step(self, state: CtcBeamState, log_probs: Floats) -> CtcBeamState:

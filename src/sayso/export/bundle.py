@@ -22,6 +22,7 @@ from sayso.core.config import Config
 from sayso.core.errors import BundleError
 from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
+from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs
 from sayso.export.quantise import quantise
@@ -35,7 +36,8 @@ from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
-CARD, CALIBRATION, TOKENIZER, LM = "README.md", "calibration.json", "tokenizer.model", "lm.npz"
+CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
+LM, OPEN = "lm.npz", "open.npz"
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
@@ -43,7 +45,8 @@ class ExportConfig(Config):
     """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
 
     ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are; so is ``free``,
-    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle. ``calibration`` may
+    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle; and so is
+    ``open_slots``, the model that hears open slots again at the endpoint. ``calibration`` may
     be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     """
 
@@ -58,6 +61,7 @@ class ExportConfig(Config):
     calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
     free: FreeConfig = FreeConfig()
+    open_slots: OpenSlotConfig | None = None
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
@@ -83,7 +87,7 @@ def export_bundle(
     the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
     """
     _check(model, tokenizer, automaton)
-    config, language = _with_language_model(config)
+    config, language = _with_language_models(config)
     features = FeatureConfig(mels=model.config.encoder.mels)
     heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
     exact = export_graphs(model, config.chunk_frames, config.left_frames)
@@ -152,6 +156,7 @@ def _manifest(
         passes=(
             PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "free"),
             PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
+            *((PassSpec(name="open slots", when="endpoint", search="open_slots"),) if config.open_slots else ()),
         ),
         graphs={role: graph.spec for role, graph in graphs.items()},
         precision="int8" if config.int8 else "fp32",
@@ -162,6 +167,7 @@ def _manifest(
         tags=model.config.heads.tags,
         search=config.search,
         free=config.free.model_dump(mode="json"),
+        open_slots={} if config.open_slots is None else config.open_slots.model_dump(mode="json"),
         combine=config.combine,
         policy=config.policy,
         stream=config.stream,
@@ -207,17 +213,25 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
         raise BundleError(f"the model's intent head was not trained on: {', '.join(strange)}; build the domain again")
 
 
-def _with_language_model(config: ExportConfig) -> tuple[ExportConfig, dict[str, bytes]]:
-    """The settings as the bundle has them, and the packed file that they name there."""
-    lm = config.free.lm
-    if lm is None:
-        return config, {}
-    model = load_ngram(lm.file) if lm.file.endswith(".npz") else read_arpa(lm.file)
+def _with_language_models(config: ExportConfig) -> tuple[ExportConfig, dict[str, bytes]]:
+    """The settings as the bundle has them, and the packed files that they name there."""
+    files: dict[str, bytes] = {}
+    lm, opened = config.free.lm, config.open_slots
+    if lm is not None:
+        files[LM] = _packed(lm.file)
+        free = config.free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
+        config = config.model_copy(update={"free": free})
+    if opened is not None:
+        files[OPEN] = _packed(opened.file)
+        config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": OPEN})})
+    return config, files
+
+
+def _packed(file: str) -> bytes:
+    model = load_ngram(file) if file.endswith(".npz") else read_arpa(file)
     with tempfile.TemporaryDirectory() as folder:
         save_ngram(model, Path(folder) / LM)
-        data = (Path(folder) / LM).read_bytes()
-    free = config.free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
-    return config.model_copy(update={"free": free}), {LM: data}
+        return (Path(folder) / LM).read_bytes()
 
 
 def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:

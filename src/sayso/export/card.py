@@ -24,6 +24,7 @@ def card(manifest: Manifest) -> str:
         f"- Arithmetic: {manifest.precision}",
         f"- Graphs: {', '.join(sorted(manifest.graphs))}",
         *(_table({"Search of free text": manifest.free}) if manifest.free else ()),
+        *(_table({"Open slots, heard again": manifest.open_slots}) if manifest.open_slots else ()),
         f"- Licence: {manifest.licence}",
         "",
         "## What it understands",

@@ -31,7 +31,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """All that a finished stream knows. ``encoded`` (T, D) is empty where no second pass needs it."""
+    """All that a finished stream knows. ``encoded`` (T, D) and ``log_probs`` (rows, V) are None where no second pass
+    needs them."""
 
     free_text: str
     free_words: tuple[Word, ...]
@@ -41,6 +42,7 @@ class Utterance:
     truncated: bool = False
     intent: Floats | None = None
     encoded: Floats | None = None
+    log_probs: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +190,8 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
         votes = _slot_votes(engine, found, heard.encoded)
         found = [replace(h, score=h.score + combine.slot_weight * v) for h, v in zip(found, votes, strict=True)]
         found.sort(key=lambda hypothesis: -hypothesis.score)
+    if engine.open_slots is not None and heard.log_probs is not None:
+        found = engine.open_slots.hear(heard.log_probs, found)
     return found
 
 

@@ -31,7 +31,8 @@ from sayso.decoding.decoders import CTC_DECODERS
 from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
 from sayso.decoding.hypothesis import Decoder
-from sayso.decoding.ngram import NGramScorer, WordScorer
+from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
+from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
 from sayso.decoding.predictor import Predictor
 from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration
@@ -93,6 +94,7 @@ class Engine:
         if not manifest.free and self.has_transducer:  # what bundles older than the choice were calibrated with
             self.free_config = FreeConfig(search=TransducerGreedyConfig())
         self.free = self._free()
+        self.open_slots = self._open_slots()
 
     def graph(self, role: str) -> Graph | None:
         """A graph by role, None where the bundle has none."""
@@ -156,20 +158,28 @@ class Engine:
         """The bundle's language model and its weight."""
         if config is None:
             return None
-        data = self.bundle.file(config.file)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "lm.npz"
-            file.write_bytes(data)
-            try:
-                model = load_ngram(file)
-            except DataError:
-                raise BundleError(
-                    f"{self.bundle.where}/{config.file}: not a packed language model; export the bundle again"
-                ) from None
-        pieces = self.tokenizer.pieces
+        model, pieces = self._ngram(config.file), self.tokenizer.pieces
         if config.unit == "pieces":
             return {"lm": (NGramScorer(model, pieces), config.weight)}
         return {"lm": (WordScorer(model, pieces, config.unknown), config.weight)}
+
+    def _open_slots(self) -> OpenSlots | None:
+        """What hears the domain's open slots again; None where there are none, or no model of them."""
+        if not self.manifest.open_slots or self.automaton is None:
+            return None
+        config = self._settings(OpenSlotConfig, "open_slots")
+        return OpenSlots(config, self._ngram(config.file), self.tokenizer.pieces)
+
+    def _ngram(self, name: str) -> NGram:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "lm.npz"
+            file.write_bytes(self.bundle.file(name))
+            try:
+                return load_ngram(file)
+            except DataError:
+                raise BundleError(
+                    f"{self.bundle.where}/{name}: not a packed language model; export the bundle again"
+                ) from None
 
     def _predict(self, labels: NDArray[np.int64], states: list[State]) -> tuple[Floats, list[State]]:
         out, following = self._graphs["predictor"].run({"labels": labels}, stack(states))

@@ -1,0 +1,121 @@
+"""What was said in an open slot, heard again at the endpoint with a language model of what such slots hold.
+
+The graph search fills an open slot with whatever tokens are likeliest, because a language model inside it would have
+to keep histories apart in every frame. The sentence around the slot says where it lies; between those frames a prefix
+beam with a model of word pieces finds words. What is there to score is a few dozen frames, once an utterance.
+
+Shape letters: ``T`` rows of CTC posteriors, ``V`` tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from sayso.core.config import Config
+from sayso.decoding.beam import Doubles, Longs
+from sayso.decoding.ctc_beam import CtcBeam, CtcBeamConfig
+from sayso.decoding.graph_nbest import GraphHypothesis, SlotMatch
+from sayso.decoding.hypothesis import Hypothesis
+from sayso.decoding.ngram import NGram, NGramScorer
+from sayso.decoding.predictor import Floats
+
+
+class OpenSlotConfig(Config):
+    """``file`` is a packed n-gram model of the tokenizer's pieces, each sentence of it one slot's words.
+
+    ``weight`` multiplies its log probability; ``bonus`` is added for every token, since each costs probability and
+    short answers would win by that alone. Defaults suit the held-out clips of ``home``.
+    """
+
+    kind: Literal["ngram"] = "ngram"
+    file: str
+    weight: float = Field(default=0.8, ge=0, allow_inf_nan=False)
+    bonus: float = Field(default=3.0, ge=0, allow_inf_nan=False)
+    search: CtcBeamConfig = CtcBeamConfig(beam=16, top_k=24, token_margin=12.0, commit_frames=None, nbest=1)
+
+
+class SlotScorer:
+    """A piece model's weighted log probability and a bonus per token; the first token opens a word."""
+
+    def __init__(self, model: NGram, pieces: Sequence[str], weight: float, bonus: float) -> None:
+        self._model, self._weight, self._bonus = NGramScorer(model, pieces), weight, bonus
+        self._opens = np.array([piece.startswith("▁") for piece in pieces])
+
+    def start(self, context: Mapping[str, Any] | None = None) -> tuple[Longs, bool]:
+        """Before the slot's first token."""
+        return self._model.start(context), False
+
+    def score(self, states: Sequence[tuple[Longs, bool]], tokens: Longs) -> tuple[Doubles, list[tuple[Longs, bool]]]:
+        """-inf for a first token that goes on with a word."""
+        found, following = self._model.score([memory for memory, _ in states], tokens)
+        begun = np.array([begun for _, begun in states])
+        scores = np.where(begun | self._opens[tokens], self._weight * found + self._bonus, -np.inf)
+        return scores, [(memory, True) for memory in following]
+
+    def final(self, states: Sequence[tuple[Longs, bool]]) -> Doubles:
+        """The end of the slot; an empty one is none."""
+        ends = self._weight * self._model.final([memory for memory, _ in states])
+        return np.where([begun for _, begun in states], ends, -np.inf)
+
+
+class OpenSlots:
+    """Hears open slots again; holds no stream."""
+
+    def __init__(self, config: OpenSlotConfig, model: NGram, pieces: Sequence[str]) -> None:
+        self.config = config
+        self._beam = CtcBeam(config.search, {"open": (SlotScorer(model, pieces, config.weight, config.bonus), 1.0)})
+
+    def hear(self, log_probs: Floats, hypotheses: Sequence[GraphHypothesis]) -> list[GraphHypothesis]:
+        """The same sentences with what their open slots hold by both, from log posteriors (T, V) of the utterance.
+
+        Scores of the sentences stay. A slot that leaves no frame for a token stays as it was.
+        """
+        known: dict[tuple[int, int, int], Hypothesis] = {}
+        return [self._sentence(log_probs, hypothesis, known) for hypothesis in hypotheses]
+
+    def _sentence(
+        self, log_probs: Floats, hypothesis: GraphHypothesis, known: dict[tuple[int, int, int], Hypothesis]
+    ) -> GraphHypothesis:
+        for place, match in enumerate(hypothesis.slots):
+            if match.list is not None:
+                continue
+            first, last = match.first, match.last
+            begin = hypothesis.frames[first - 1] + 1 if first else 0
+            end = hypothesis.frames[last + 1] if last + 1 < len(hypothesis.tokens) else len(log_probs)
+            before = hypothesis.tokens[first - 1] if first else 0
+            if (before, begin, end) not in known:
+                state = self._beam.step(self._beam.start(after=before), log_probs[begin:end])
+                known[before, begin, end] = self._beam.finish(state)[0][0]
+            heard = known[before, begin, end]
+            if heard.tokens and np.isfinite(heard.score):
+                hypothesis = _replaced(hypothesis, place, heard, begin)
+        return hypothesis
+
+
+def _replaced(hypothesis: GraphHypothesis, place: int, heard: Hypothesis, begin: int) -> GraphHypothesis:
+    """``hypothesis`` with the tokens of its slot number ``place`` exchanged and all later places moved."""
+    old = hypothesis.slots[place]
+    more = len(heard.tokens) - (old.last - old.first + 1)
+
+    def moved(match: SlotMatch) -> SlotMatch:
+        if match is old:
+            return replace(match, last=match.last + more)
+        if match.first > old.last:
+            return replace(match, first=match.first + more, last=match.last + more)
+        return match
+
+    def spliced(values: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*values[: old.first], *new, *values[old.last + 1 :])
+
+    return replace(
+        hypothesis,
+        tokens=spliced(hypothesis.tokens, heard.tokens),
+        frames=spliced(hypothesis.frames, tuple(begin + frame for frame in heard.frames)),
+        scores=spliced(hypothesis.scores, heard.log_probs),
+        slots=tuple(moved(match) for match in hypothesis.slots),
+    )
