@@ -1,0 +1,94 @@
+"""What hearing open slots again brings: with the bundle's model of them, without, and with a model that knows nothing.
+
+    python benchmarks/open_slots.py --bundle home --domain domains/home.yaml --work runs/open_slots [--count 60]
+
+Held-out voices say sentences with an open slot: phrases as in training (``known``), and phrases that end in words
+that no training and no model of slots holds (``strange``). Of the sentences read as the right intent, ``value`` is
+the share of open values that are exactly what was said, ``char_errors`` their edit distance in letters per letter.
+``none`` is the graph alone; ``shuffled`` is the negative control, a model of the same phrases with the tokens of each
+in random order. ``final_ms`` is the median time from the endpoint to the result. Intervals are 95% bootstraps over
+sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from _lines import emit, progress
+
+from sayso.build.negatives import EVERYDAY
+from sayso.build.phrases import open_phrases
+from sayso.core.result import Example
+from sayso.data import manifest
+from sayso.data.synthesise import SynthConfig, synthesise
+from sayso.decoding.kneser_ney import estimate
+from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
+from sayso.evaluation.bootstrap import ratio
+from sayso.evaluation.metrics import char_errors
+from sayso.nlu.domain import Domain, load_domain
+from sayso.nlu.sample import open_templates, sample
+from sayso.runtime.load import load
+from sayso.runtime.model import Model
+
+BENCH, SEED = "open_slots", 77  # no build samples with this seed
+
+
+def spoken(domain: Domain, held: bool, count: int, work: Path) -> list[Example]:
+    """``count`` sentences with an open slot by the voices of ``valid``."""
+    phrases = open_phrases(40 * count, SEED, () if held else EVERYDAY, held=held)
+    drawn = sample(domain, 2 * count, seed=SEED, only_templates=open_templates(domain), phrases=phrases)
+    chosen = [u for u in drawn if any(slot.source == "open" for slot in u.slots)][:count]
+    config = SynthConfig(voices_each=1, processes=2, seed=SEED)
+    path = synthesise(chosen, work / ("strange" if held else "known"), role="valid", config=config, domain=domain.name)
+    return [manifest.to_example(cut) for cut in manifest.read(path)]
+
+
+def shuffled(model: Model, config: OpenSlotConfig) -> OpenSlots:
+    """A model of the same phrases that knows their tokens but not how they follow each other."""
+    rng, pieces = np.random.default_rng(SEED), model.engine.tokenizer.pieces
+    phrases = [model.engine.tokenizer.encode(text) for text in open_phrases(8000, 0, EVERYDAY)]
+    text = [[pieces[tokens[i]] for i in rng.permutation(len(tokens))] for tokens in phrases]
+    return OpenSlots(config, estimate(text, 4, pieces[1:]), pieces)
+
+
+def judge(model: Model, examples: list[Example], case: str, open_names: set[str]) -> None:
+    """Print the figures of one variant on one set."""
+    rows = []
+    for number, example in enumerate(examples, 1):
+        result, outcome = model.explain(example.audio)
+        progress(number, len(examples))
+        wanted = next(slot.text or slot.value for slot in example.slots or () if slot.name in open_names)
+        found = next((slot.value for slot in outcome.slots if slot.source == "open"), "")
+        errors = char_errors(wanted, found)
+        rows.append((outcome.intent == example.intent, found == wanted, errors.errors, errors.length, result.timing))
+    right = [row for row in rows if row[0]]
+    emit(BENCH, case, "intent", ratio([row[0] for row in rows], np.ones(len(rows))))
+    emit(BENCH, case, "value", ratio([row[1] for row in right], np.ones(len(right))))
+    emit(BENCH, case, "char_errors", ratio([row[2] for row in right], [row[3] for row in right]))
+    emit(BENCH, case, "final_ms", float(np.median([1000 * (row[4].final_s or 0.0) for row in rows])))
+
+
+def main() -> None:
+    """Parse, speak, judge every variant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="home")
+    parser.add_argument("--domain", type=Path, default=Path("domains/home.yaml"))
+    parser.add_argument("--work", type=Path, default=Path("runs/open_slots"))
+    parser.add_argument("--count", type=int, default=60)
+    options = parser.parse_args()
+    model, domain = load(options.bundle), load_domain(options.domain)
+    heard = model.engine.open_slots
+    if heard is None:
+        parser.error(f"{options.bundle} has no model of open slots; build it with 'phrases' above 0")
+    names = {name for name, spec in domain.slots.items() if spec.type == "open"}
+    for case, held in (("known", False), ("strange", True)):
+        examples = spoken(domain, held, options.count, options.work)
+        for variant, opened in (("model", heard), ("none", None), ("shuffled", shuffled(model, heard.config))):
+            model.engine.open_slots = opened
+            judge(model, examples, f"{case}, {variant}", names)
+
+
+if __name__ == "__main__":
+    main()
