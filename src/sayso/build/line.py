@@ -142,8 +142,8 @@ def _check_recordings(domain: Domain, source: Source) -> None:
     """Said before anything is spoken: a label that the domain lacks would be trained as no label at all."""
     for cut in manifest.read(source.manifest) if source.manifest is not None else ():
         example = manifest.to_example(cut)
-        found = [example.intent, *(slot.name for slot in example.slots or ())]
-        for name, legal in zip(found, (domain.intents, *[domain.slots] * (len(found) - 1)), strict=True):
+        named = [(example.intent, list(domain.intents)), *((s.name, list(domain.slots)) for s in example.slots or ())]
+        for name, legal in named:
             if name is not None and name not in legal:
                 raise DataError(
                     f"{source.manifest}: cut {cut.id}: the domain {domain.name} has no '{name}'; it has "
