@@ -59,3 +59,24 @@ def test_noise_changes_what_is_heard_the_same_way_each_time(
     assert first["wer"]["value"] > 0.3 and {**first, "rtf": 0} == {**second, "rtf": 0}
     ran = sayso(*line[:6], tmp_path / "none.wav", *line[7:])
     assert ran.code in (1, 2) and "none.wav" in ran.err and not ran.out
+
+
+def test_slurp_files(sayso: Any, tmp_path: Path) -> None:
+    gold, predictions = tmp_path / "test.jsonl", tmp_path / "predictions.jsonl"
+    words = [{"surface": word} for word in ("wake", "me", "next", "friday")]
+    row = {"slurp_id": 7, "scenario": "alarm", "action": "set", "tokens": words, "recordings": [{"file": "a.flac"}]}
+    gold.write_text(json.dumps({**row, "entities": [{"type": "date", "span": [2, 3]}]}) + "\n")
+    said = {"scenario": "alarm", "action": "set", "entities": [{"type": "date", "filler": "friday"}], "file": "a.flac"}
+    predictions.write_text(json.dumps(said) + "\n")
+    files = ("--slurp-gold", gold, "--slurp-predictions", predictions)
+    ran = sayso("evaluate", *files, "--json")
+    figures = json.loads(ran.out)
+    assert ran.code == 0 and [round(figures[f"{name}_f1"]["value"], 4) for name in ("word", "char", "slu")] == [
+        0.6667,
+        0.6875,
+        0.6769,
+    ]
+    assert "slu_f1" in sayso("evaluate", *files).out
+    for wrong in (files[:2], (*files, "--bundle", "home"), ()):
+        ran = sayso("evaluate", *wrong)
+        assert ran.code == 2 and "--slurp-predictions" in ran.err and not ran.out

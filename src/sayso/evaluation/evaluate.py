@@ -58,6 +58,11 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
     }
 
 
+def f1(counts: Sequence[metrics.F1Counts], bootstrap: BootstrapConfig | None = None) -> Estimate | None:
+    """Micro F1 of counts (N,), one each utterance: 2 TP over 2 TP + FP + FN; None when nothing was counted."""
+    return ratio([2 * item.tp for item in counts], [2 * item.tp + item.fp + item.fn for item in counts], bootstrap)
+
+
 def confidence_of(result: Result) -> float | None:
     """The calibrated confidence of the best guess, also of one that was rejected; None when uncalibrated.
 
@@ -105,8 +110,7 @@ def _errors(counts: Sequence[metrics.EditCounts], bootstrap: BootstrapConfig | N
 def _f1(
     pairs: Sequence[Pair], count: Callable[..., metrics.F1Counts], bootstrap: BootstrapConfig | None
 ) -> Estimate | None:
-    counts = [count(example.slots or (), metrics.understood(result)[1]) for example, result in pairs]
-    return ratio([2 * item.tp for item in counts], [2 * item.tp + item.fp + item.fn for item in counts], bootstrap)
+    return f1([count(example.slots or (), metrics.understood(result)[1]) for example, result in pairs], bootstrap)
 
 
 def _ece(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate | None:

@@ -28,7 +28,7 @@ def read_examples(path: str | Path) -> list[Example]:
     otherwise.
     """
     file = _manifest(Path(path))
-    examples = [_example(row, file, line) for line, row in _rows(file)]
+    examples = [_example(row, file, line) for line, row in json_rows(file)]
     if not examples:
         raise DataError(
             f"{file}: holds no examples; each line is an object such as " + '{"audio": "a.wav", "intent": "lock"}'
@@ -48,7 +48,8 @@ def _manifest(path: Path) -> Path:
     return found[0]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a ``.jsonl`` or ``.jsonl.gz`` file with their lines, from 1; ``DataError`` otherwise."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):

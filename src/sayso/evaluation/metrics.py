@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,28 +95,32 @@ def slot_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:
     return F1Counts(common, len(predicted) - common, len(gold) - common)
 
 
-def slu_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:
-    """SLURP's word and character counts, summed.
+def distance_counts(gold: Sequence[Slot], predicted: Sequence[Slot], unit: Literal["word", "char"]) -> F1Counts:
+    """SLURP's word or character counts.
 
-    Each predicted slot takes, among the gold slots of its name not yet taken, the one at the least distance d: TP + 1,
-    FP + d, FN + d. What finds no partner counts 1. Distances: word error rate (uncapped) and Levenshtein over the
-    longer.
+    Each predicted slot, in the order written, takes among the gold slots of its name not yet taken the one at the least
+    distance d (the first of equals): TP + 1, FP + d, FN + d. What finds no partner counts 1. Distances: word error
+    rate (uncapped: three words for one are 3) and Levenshtein over the longer.
     """
+    distance = _word_distance if unit == "word" else _char_distance
     tp = fp = fn = 0.0
-    for distance in (_word_distance, _char_distance):
-        left = list(gold)
-        for slot in predicted:
-            rivals = [
-                (distance(item.value, slot.value), index) for index, item in enumerate(left) if item.name == slot.name
-            ]
-            if not rivals:
-                fp += 1.0
-                continue
-            cost, index = min(rivals)
-            left.pop(index)
-            tp, fp, fn = tp + 1.0, fp + cost, fn + cost
-        fn += len(left)
-    return F1Counts(tp, fp, fn)
+    left = list(gold)
+    for slot in predicted:
+        same = [index for index, item in enumerate(left) if item.name == slot.name]
+        rivals = [(distance(left[index].value, slot.value), index) for index in same]
+        if not rivals:
+            fp += 1.0
+            continue
+        cost, index = min(rivals)
+        left.pop(index)
+        tp, fp, fn = tp + 1.0, fp + cost, fn + cost
+    return F1Counts(tp, fp, fn + len(left))
+
+
+def slu_counts(gold: Sequence[Slot], predicted: Sequence[Slot]) -> F1Counts:
+    """SLURP's word and character counts, summed."""
+    words, chars = distance_counts(gold, predicted, "word"), distance_counts(gold, predicted, "char")
+    return F1Counts(words.tp + chars.tp, words.fp + chars.fp, words.fn + chars.fn)
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
