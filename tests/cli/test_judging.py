@@ -40,12 +40,15 @@ def test_figures_as_json(sayso: Any, bundle: str, data: Path) -> None:
 def test_files_that_it_writes_and_failures(sayso: Any, bundle: str, data: Path, tmp_path: Path) -> None:
     with data.open("a") as file:
         file.write('{"audio": "gone.wav", "intent": "call", "slots": {}}\n')
-    predictions, report = tmp_path / "p.jsonl", tmp_path / "r.html"
-    ran = sayso("evaluate", "--bundle", bundle, "--data", data, "--predictions", predictions, "--report", report)
+    predictions, report, details = tmp_path / "p.jsonl", tmp_path / "r.html", tmp_path / "d.json"
+    files = ("--predictions", predictions, "--report", report, "--details", details)
+    ran = sayso("evaluate", "--bundle", bundle, "--data", data, *files)
     assert ran.code == 1 and "gone.wav" in ran.err and ran.err.startswith("error: ")
     assert "command_acceptance  0.667" in ran.out
     lines = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert len(lines) == 4 and lines[0]["result"]["intent"]["name"] == "turn_on"
+    more = json.loads(details.read_text())
+    assert list(more["figures"]) == FIGURES and more["more"]["exact_match"]["value"] == 0.75
     page = report.read_text()
     assert "tones on labels.jsonl" in page and "gone.wav" in page and "http" not in page
 

@@ -27,12 +27,15 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, nothing else.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write what was understood, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page.")] = None,
+    details: Annotated[Path | None, typer.Option(help="Write more figures, by groups too, as one JSON object.")] = None,
     slurp_gold: Annotated[Path | None, typer.Option(help="SLURP's test.jsonl, instead of --bundle and --data.")] = None,
     slurp_predictions: Annotated[Path | None, typer.Option(help="What was understood, as SLURP scores it.")] = None,
 ) -> int:
     """Judge a bundle on recordings whose meaning is known, or a file of SLURP predictions; figures with 95%
     intervals.
     """
+    from sayso.core.files import write_text
+    from sayso.evaluation.details import details as detail
     from sayso.evaluation.evaluate import evaluate as judge
     from sayso.evaluation.examples import read_examples
     from sayso.evaluation.predict import Run, write_predictions
@@ -40,12 +43,12 @@ def evaluate(
     from sayso.runtime.load import load
 
     if slurp_gold is not None or slurp_predictions is not None:
-        others = (bundle, data, noise, snr, predictions, report)
+        others = (bundle, data, noise, snr, predictions, report, details)
         return _slurp(slurp_gold, slurp_predictions, as_json=as_json, alone=others == (None,) * len(others))
     if bundle is None or data is None:
         raise UsageError("--bundle and --data are needed (or --slurp-gold and --slurp-predictions)")
     condition = _condition(noise, snr, snr_kind, seed)
-    for target in (predictions, report):  # an hour of work must not end at a folder that is not there
+    for target in (predictions, report, details):  # an hour of work must not end at a folder that is not there
         if target is not None and (target.is_dir() or not target.parent.is_dir()):
             raise UsageError(f"{target}: cannot be written; name a file in an existing folder")
     examples = read_examples(data)
@@ -56,6 +59,8 @@ def evaluate(
     figures = judge(pairs)
     if predictions is not None:
         write_predictions(predictions, pairs)
+    if details is not None:
+        write_text(details, [json.dumps(detail(pairs), allow_nan=False, indent=1), "\n"])
     name = "clean" if condition is None else condition.name
     if report is not None:
         section = Section(f"{data.name}, {name}", pairs, run.failures)

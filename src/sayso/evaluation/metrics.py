@@ -10,7 +10,7 @@ official script).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -152,6 +152,57 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> li
     place = _places(scores, bins)
     sizes, sure, hits = np.bincount(place), np.bincount(place, scores), np.bincount(place, right)
     return [Bin(float(sure[i] / sizes[i]), float(hits[i] / sizes[i]), int(sizes[i])) for i in np.flatnonzero(sizes)]
+
+
+def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Mean squared distance of confidence from right (1) or wrong (0) (Brier 1950): 0 is best; NaN without data."""
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    return float(np.mean((scores - right) ** 2)) if scores.size else float("nan")
+
+
+class Kept(NamedTuple):
+    """One point of a risk-coverage curve: keeping only what is at least this sure answers ``coverage`` of all
+    utterances, and ``risk`` of those answers are wrong.
+    """
+
+    coverage: float
+    risk: float
+    confidence: float
+
+
+def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> list[Kept]:
+    """The surest first (El-Yaniv & Wiener 2010); one point for each confidence, so equal ones are kept together."""
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    levels, place = np.unique(-scores, return_inverse=True)
+    kept, wrong = np.cumsum(np.bincount(place)), np.cumsum(np.bincount(place, ~right))
+    rows = zip(kept / max(scores.size, 1), wrong / kept, -levels, strict=True)
+    return [Kept(float(coverage), float(risk), float(level)) for coverage, risk, level in rows]
+
+
+def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the risk-coverage curve: the mean over k of the risk of the k surest (Geifman & El-Yaniv 2017,
+    arXiv:1705.08500), equal confidences in random order, which is its expectation. NaN without data.
+    """
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if scores.size == 0:
+        return float("nan")
+    _, place = np.unique(-scores, return_inverse=True)
+    sizes, errors = np.bincount(place), np.bincount(place, ~right)
+    share = np.repeat(errors / sizes, sizes)  # what one more of its equals is expected to cost
+    return float(np.mean(np.cumsum(share) / np.arange(1, scores.size + 1)))
+
+
+def biased_word_errors(reference: str, hypothesis: str, biased: Collection[str]) -> tuple[EditCounts, EditCounts]:
+    """The word errors in two: of all other words (U-WER), and of the words ``biased`` (B-WER) (Le et al. 2021,
+    arXiv:2104.02194). A reference word decides for itself, an inserted word by what it is.
+    """
+    gold, got = reference.split(), hypothesis.split()
+    kinds: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for kind, begin, end, first, last in Levenshtein.opcodes(gold, got):
+        for word in got[first:last] if kind == "insert" else gold[begin:end]:
+            kinds[word in biased][kind] += 1
+    unbiased, chosen = (EditCounts(k["equal"], k["replace"], k["delete"], k["insert"]) for k in kinds)
+    return unbiased, chosen
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
