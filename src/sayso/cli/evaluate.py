@@ -63,7 +63,7 @@ def evaluate(
         write_text(details, [json.dumps(detail(pairs), allow_nan=False, indent=1), "\n"])
     name = "clean" if condition is None else condition.name
     if report is not None:
-        section = Section(f"{data.name}, {name}", pairs, run.failures)
+        section = Section(f"{data.name}, {name}", pairs, run.failures, listen=run.heard)
         write_report(report, Report(f"{model.manifest.name} on {data.name}", [section], _facts(model.manifest)))
     _show(f"{model.manifest.name} on {data}, {name}", figures, as_json=as_json)
     for failure in run.failures:

@@ -8,6 +8,7 @@ resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypedDict
 
@@ -72,16 +73,12 @@ def rate(events: int, exposure: float, level: float = 0.95) -> Estimate | None:
         return None
     tail = (1.0 - level) / 2.0
     low = 0.0 if events == 0 else _poisson_mean(events - 1, 1.0 - tail)
-    return {
-        "value": events / exposure,
-        "low": low / exposure,
-        "high": _poisson_mean(events, tail) / exposure,
-    }
+    return {"value": events / exposure, "low": low / exposure, "high": _poisson_mean(events, tail) / exposure}
 
 
 def _poisson_mean(most: int, chance: float) -> float:
     """The mean at which ``most`` events or fewer have this ``chance``, by bisection: the chance falls as it grows."""
-    low, high = 0.0, most + 10.0 * (most + 10.0) ** 0.5
+    low, high = 0.0, most + 10.0 * math.sqrt(most + 10.0)
     counts = np.arange(most + 1)
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, most + 1)))])
     for _ in range(100):

@@ -66,11 +66,22 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
 
 
 def latencies(pairs: Sequence[Pair]) -> dict[str, list[float]]:
-    """What was timed, in seconds: ``first_partial_s`` after the sample it needed and ``final_s`` after the endpoint."""
+    """What was timed, in seconds: ``first_partial_s`` after the sample it needed, ``final_s`` after the endpoint, and
+    ``speech_end_to_final_s``, which the person waits: from the end of the last word, silence before the endpoint
+    included (user-perceived latency, Shangguan et al. 2021, arXiv:2104.02207). ``work_s`` where only work was timed.
+    """
     timings = [result.timing for _, result in pairs]
+    ended = [
+        max(0.0, result.timing.audio_s - result.words[-1].end) + result.timing.final_s
+        for _, result in pairs
+        if result.words and result.timing.final_s is not None
+    ]
+    work = [timing.rtf * timing.audio_s for timing in timings if timing.rtf is not None and timing.final_s is None]
     return {
         "first_partial_s": [timing.first_partial_s for timing in timings if timing.first_partial_s is not None],
         "final_s": [timing.final_s for timing in timings if timing.final_s is not None],
+        "speech_end_to_final_s": ended,
+        "work_s": work,
     }
 
 

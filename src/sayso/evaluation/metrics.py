@@ -180,8 +180,8 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> list[Kept]:
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: the mean over k of the risk of the k surest (Geifman & El-Yaniv 2017,
-    arXiv:1705.08500), equal confidences in random order, which is its expectation. NaN without data.
+    """Area under the risk-coverage curve: the mean over k of the risk of the k surest (Geifman et al. 2019,
+    arXiv:1805.08206), equal confidences in random order, which is its expectation. NaN without data.
     """
     scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     if scores.size == 0:
@@ -198,9 +198,10 @@ def biased_word_errors(reference: str, hypothesis: str, biased: Collection[str])
     """
     gold, got = reference.split(), hypothesis.split()
     kinds: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for kind, begin, end, first, last in Levenshtein.opcodes(gold, got):
-        for word in got[first:last] if kind == "insert" else gold[begin:end]:
-            kinds[word in biased][kind] += 1
+    for step in Levenshtein.opcodes(gold, got):
+        inserted = step.tag == "insert"
+        for word in got[step.dest_start : step.dest_end] if inserted else gold[step.src_start : step.src_end]:
+            kinds[word in biased][step.tag] += 1
     unbiased, chosen = (EditCounts(k["equal"], k["replace"], k["delete"], k["insert"]) for k in kinds)
     return unbiased, chosen
 
