@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import soundfile  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
