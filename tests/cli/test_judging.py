@@ -83,3 +83,13 @@ def test_slurp_files(sayso: Any, tmp_path: Path) -> None:
     for wrong in (files[:2], (*files, "--bundle", "home"), ()):
         ran = sayso("evaluate", *wrong)
         assert ran.code == 2 and "--slurp-predictions" in ran.err and not ran.out
+
+
+def test_live(sayso: Any, bundle: str, data: Path, tmp_path: Path) -> None:
+    details, report = tmp_path / "d.json", tmp_path / "r.html"
+    ran = sayso("evaluate", "--bundle", bundle, "--data", data, "--live", "--details", details, "--report", report)
+    assert ran.code == 0, ran.err
+    found = json.loads(details.read_text())
+    assert found["figures"]["wer"]["value"] == 0.0 and found["latency"]["result_s"]["n"] >= 3
+    assert found["latency"]["intent_s"]["p50"] < found["latency"]["result_s"]["p50"]
+    assert "the result after speech ends" in report.read_text()

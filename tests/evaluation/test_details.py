@@ -13,6 +13,7 @@ from sayso.core.result import Example, Intent, Result, Timing
 from sayso.evaluation.bootstrap import rate
 from sayso.evaluation.details import details, quantiles
 from sayso.evaluation.evaluate import Pair
+from sayso.evaluation.live import Trace
 from sayso.evaluation.metrics import aurc, biased_word_errors, brier, risk_coverage, word_errors
 from sayso.evaluation.slices import OTHERS, slices
 
@@ -94,3 +95,9 @@ def test_details_by_hand() -> None:
 
 def test_quantiles() -> None:
     assert quantiles(list(range(101))) == {"n": 101, "p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
+
+
+def test_traces_take_the_place_of_times() -> None:
+    found = details([_pair(True)], traces=[Trace(0.3, None, 0.5), Trace(0.1, -0.2, 0.9)])["latency"]
+    assert list(found) == ["first_words_s", "intent_s", "result_s"]
+    assert found["first_words_s"]["p50"] == 0.2 and found["intent_s"] == quantiles([-0.2])

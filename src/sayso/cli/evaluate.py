@@ -14,7 +14,9 @@ from sayso.core.errors import UsageError
 if TYPE_CHECKING:
     from sayso.core.manifest import Manifest
     from sayso.evaluation.evaluate import Figures
+    from sayso.evaluation.live import Live
     from sayso.evaluation.predict import NoiseCondition
+    from sayso.runtime.model import Model
 
 
 def evaluate(
@@ -24,6 +26,7 @@ def evaluate(
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB, with --noise.")] = None,
     snr_kind: Annotated[Literal["mean", "peak2048"], typer.Option(help="How the ratio is measured.")] = "mean",
     seed: Annotated[int, typer.Option(help="Where in the noise each mixture begins.", min=0)] = 0,
+    live: Annotated[bool, typer.Option("--live", help="As from a microphone; times what one waits.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, nothing else.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write what was understood, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page.")] = None,
@@ -43,7 +46,7 @@ def evaluate(
     from sayso.runtime.load import load
 
     if slurp_gold is not None or slurp_predictions is not None:
-        others = (bundle, data, noise, snr, predictions, report, details)
+        others = (bundle, data, noise, snr, predictions, report, details, live or None)
         return _slurp(slurp_gold, slurp_predictions, as_json=as_json, alone=others == (None,) * len(others))
     if bundle is None or data is None:
         raise UsageError("--bundle and --data are needed (or --slurp-gold and --slurp-predictions)")
@@ -53,17 +56,19 @@ def evaluate(
             raise UsageError(f"{target}: cannot be written; name a file in an existing folder")
     examples = read_examples(data)
     model = load(bundle)
-    run = Run(lambda samples, rate: model.understand(samples, rate), examples, condition, Progress("evaluated"))
+    player = _live(model)
+    understand = player if live else model.understand
+    run = Run(lambda samples, rate: understand(samples, rate), examples, condition, Progress("evaluated"))
     with hushed():
         pairs = list(run)
     figures = judge(pairs)
     if predictions is not None:
         write_predictions(predictions, pairs)
     if details is not None:
-        write_text(details, [json.dumps(detail(pairs), allow_nan=False, indent=1), "\n"])
-    name = "clean" if condition is None else condition.name
+        write_text(details, [json.dumps(detail(pairs, traces=player.traces), allow_nan=False, indent=1), "\n"])
+    name = ("clean" if condition is None else condition.name) + (", live" if live else "")
     if report is not None:
-        section = Section(f"{data.name}, {name}", pairs, run.failures, listen=run.heard)
+        section = Section(f"{data.name}, {name}", pairs, run.failures, listen=run.heard, traces=player.traces)
         write_report(report, Report(f"{model.manifest.name} on {data.name}", [section], _facts(model.manifest)))
     _show(f"{model.manifest.name} on {data}, {name}", figures, as_json=as_json)
     for failure in run.failures:
@@ -78,6 +83,17 @@ def _slurp(gold: Path | None, predictions: Path | None, *, as_json: bool, alone:
         raise UsageError("--slurp-gold FILE and --slurp-predictions FILE belong together, with --json at most")
     _show(f"{predictions} on {gold}", score_files(gold, predictions), as_json=as_json)
     return 0
+
+
+def _live(model: Model) -> Live:
+    from sayso.audio.vad import EndpointConfig
+    from sayso.evaluation.live import Ended, Live
+
+    def endpoint() -> Ended:
+        ears = EndpointConfig().build()
+        return lambda packet, complete: any(event.kind == "end" for event in ears.accept(packet, complete))
+
+    return Live(lambda rate: model.stream(sample_rate=rate), endpoint)
 
 
 def _condition(

@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 38
 
 
 def histogram(values: Sequence[float], *, unit: str, label: str, bins: int = 20) -> str:
-    """Counts of ``values`` (N > 0) in equal bins from 0 to the 99th percentile; what lies beyond joins the last bin."""
+    """Counts of ``values`` (N > 0) in equal bins from 0 to the 99th percentile; what lies beyond joins the end bins."""
     top = max(float(np.quantile(values, 0.99)), 1e-9)
     counts, edges = np.histogram(np.clip(values, 0.0, top), bins=bins, range=(0.0, top))
     most = max(int(counts.max()), 1)

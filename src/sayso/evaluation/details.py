@@ -13,12 +13,15 @@ import numpy as np
 from sayso.evaluation import metrics, semantics
 from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, rate, ratio
 from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate
+from sayso.evaluation.live import Trace
 from sayso.evaluation.slices import slices
 
 _POINTS = 200
 
 
-def details(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> dict[str, Any]:
+def details(
+    pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None, traces: Sequence[Trace] = ()
+) -> dict[str, Any]:
     """One JSON object: ``figures`` (the headline), ``more``, ``risk_coverage`` (coverage, risk and confidence by row,
     200 rows at most), ``latency`` (seconds) and ``slices``.
     """
@@ -29,7 +32,7 @@ def details(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> 
         "figures": evaluate(pairs, bootstrap),
         "more": more(pairs, bootstrap),
         "risk_coverage": [list(curve[index]) for index in shown],
-        "latency": {name: quantiles(values) for name, values in latencies(pairs).items() if values},
+        "latency": {name: quantiles(values) for name, values in latencies(pairs, traces).items() if values},
         "slices": slices(pairs, bootstrap=bootstrap),
     }
 
@@ -65,11 +68,15 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
     }
 
 
-def latencies(pairs: Sequence[Pair]) -> dict[str, list[float]]:
+def latencies(pairs: Sequence[Pair], traces: Sequence[Trace] = ()) -> dict[str, list[float]]:
     """What was timed, in seconds: ``first_partial_s`` after the sample it needed, ``final_s`` after the endpoint, and
     ``speech_end_to_final_s``, which the person waits: from the end of the last word, silence before the endpoint
     included (user-perceived latency, Shangguan et al. 2021, arXiv:2104.02207). ``work_s`` where only work was timed.
+    With ``traces``, what they hold instead (``live.Trace``).
     """
+    if traces:
+        columns = zip(Trace._fields, zip(*traces, strict=True), strict=True)
+        return {name: [value for value in column if value is not None] for name, column in columns}
     timings = [result.timing for _, result in pairs]
     ended = [
         max(0.0, result.timing.audio_s - result.words[-1].end) + result.timing.final_s

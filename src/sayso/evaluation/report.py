@@ -20,6 +20,7 @@ from sayso.evaluation import charts, metrics, mistakes
 from sayso.evaluation.bootstrap import Estimate
 from sayso.evaluation.details import latencies, more, quantiles
 from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate
+from sayso.evaluation.live import Trace
 from sayso.evaluation.predict import Failure
 from sayso.evaluation.slices import MINIMUM, slices
 
@@ -54,6 +55,9 @@ _TIMES = {
     "final_s": "result after the endpoint",
     "speech_end_to_final_s": "result after the last word",
     "work_s": "work per clip",
+    "first_words_s": "first words after speech begins",
+    "intent_s": "the intent after speech ends",
+    "result_s": "the result after speech ends",
 }
 _GROUPED = ("command_acceptance", "intent_accuracy", "slot_f1", "wer")
 _HEADLINE = ("command_acceptance", "intent_accuracy", "slot_f1", "wer", "rejection_auroc", "ece")
@@ -62,7 +66,7 @@ _HEADLINE = ("command_acceptance", "intent_accuracy", "slot_f1", "wer", "rejecti
 @dataclass(frozen=True)
 class Section:
     """One condition: clean, a noise, held-out templates, real people; ``note`` says in a line what it is. ``listen``
-    gives what was heard of an example, so that the page can play the worst mistakes.
+    gives what was heard of an example, so that the page can play the worst mistakes; ``traces`` are those of ``Live``.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Section:
     failures: Sequence[Failure] = ()
     note: str = ""
     listen: mistakes.Listen | None = None
+    traces: Sequence[Trace] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def render(report: Report) -> str:
     parts = [f"<h1>{escape(report.title)}</h1>"]
     if judged:
         first, figures = judged[0]
-        parts += [_lead(first), _tiles(figures), _conditions(judged), _look_into(first.pairs)]
+        parts += [_lead(first), _tiles(figures), _conditions(judged), _look_into(first)]
         audible = sum(section.listen is not None for section in report.sections)
         clips = min(_CLIPS_OF_SECTION, _CLIPS // max(1, audible))
         for section in report.sections:
@@ -139,13 +144,13 @@ def _conditions(judged: Sequence[tuple[Section, Figures]]) -> str:
     return "<h2>Conditions</h2>" + charts.table(head, rows, numeric=range(1, 2 + len(keys))) + _facts("", notes)
 
 
-def _look_into(pairs: Sequence[Pair]) -> str:
-    parts = []
+def _look_into(section: Section) -> str:
+    parts, pairs = [], section.pairs
     judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
     if judged:
         counts = Counter((_expected_intent(example), _understood_intent(result)) for example, result in judged)
         parts.append("<h2>Intents: expected and understood</h2>" + charts.confusion(counts))
-    parts += [_worst_slots(pairs), '<div class="two">' + _confidence(pairs) + _latency(pairs) + "</div>"]
+    parts += [_worst_slots(pairs), '<div class="two">' + _confidence(pairs) + _latency(section) + "</div>"]
     parts += [_groups(pairs), _more(pairs)]
     return "\n".join(part for part in parts if part)
 
@@ -187,9 +192,9 @@ def _confidence(pairs: Sequence[Pair]) -> str:
     return f"{honest}<section><h2>What do more answers cost?</h2>{curve}{said}</section>"
 
 
-def _latency(pairs: Sequence[Pair]) -> str:
+def _latency(section: Section) -> str:
     parts = []
-    for name, values in latencies(pairs).items():
+    for name, values in latencies(section.pairs, section.traces).items():
         if values:
             spread = quantiles(values)
             summary = f"<p>Median {spread['p50'] * 1000:.0f} ms, 95% within {spread['p95'] * 1000:.0f} ms.</p>"
