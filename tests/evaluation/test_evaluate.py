@@ -127,6 +127,7 @@ def test_noise_is_the_same_for_the_same_seed_and_place(tmp_path: Path) -> None:
         condition = NoiseCondition(file=str(noise), snr_db=6, snr_kind="peak2048", seed=seed)
         run = Run(lambda samples, rate: heard.append(samples) or Result(), examples, noise=condition)  # type: ignore[func-returns-value]
         list(run)
+        assert np.array_equal(run.heard(examples[0])[0], heard[0])
         return heard  # type: ignore[return-value]
 
     first, again, other = heard(0), heard(0), heard(1)

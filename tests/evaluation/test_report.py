@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from sayso.core.result import Alternative, Example, Frame, Intent, Result, Slot, Timing
 from sayso.evaluation.evaluate import Pair, evaluate
+from sayso.evaluation.mistakes import failed, worst
 from sayso.evaluation.predict import Failure
 from sayso.evaluation.report import Report, Section, render, write_report
 
@@ -92,7 +96,7 @@ def test_page_is_well_formed_and_alone(tmp_path: Path) -> None:
     page = _Page(text)
     assert page.links == []
     assert "script" not in page.tags and not re.search(r"https?:|url\(|@import", text)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert "prefers-color-scheme:dark" in text and "width=device-width" in text
 
 
@@ -123,3 +127,54 @@ def test_nothing_judged_and_nothing_known() -> None:
     assert "No figure applies to this data." in page.words
     bare = _Page(render(Report("text", [Section("words", [(Example(audio="a", text="hi"), Result(text="hi"))])])))
     assert "svg" not in bare.tags
+
+
+def _beep(example: Example) -> tuple[np.ndarray, int]:
+    """Twenty seconds whose pitch tells the example's number."""
+    pitch = 200 + 20 * int(Path(example.audio).stem) % 1000
+    return np.sin(2 * np.pi * pitch * np.arange(20 * 16000) / 16000).astype(np.float32) * 0.3, 16000
+
+
+def test_the_worst_can_be_listened_to_and_the_page_stays_small() -> None:
+    sections = [Section(f"noise {i}", make_pairs(200, i), listen=_beep) for i in range(3)]
+    text = render(Report("loud", sections))
+    page = _Page(text)
+    assert page.tags.count("audio") == 24 and len(text) < 1_500_000
+    first = worst(sections[0].pairs, 8)
+    for (example, _), link in zip(first, page.links, strict=False):
+        kind, sound = link.split(",")
+        assert kind == "data:audio/mpeg;base64"
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+        assert rate == 16000 and 10.0 <= len(samples) / rate < 10.3  # cut; MP3 pads
+        loudest = np.abs(np.fft.rfft(samples[:16000])).argmax()
+        assert abs(loudest - (200 + 20 * int(Path(example.audio).stem) % 1000)) <= 1
+    _Page(render(Report("alone", [Section("x", sections[0].pairs[:1], listen=_beep)])))
+
+
+def test_the_worst_are_surely_done_and_wrong() -> None:
+    pairs = make_pairs(300, 5)
+    chosen = worst(pairs, 300)
+    assert {id(example) for example, _ in chosen} == {
+        id(example) for example, result in pairs if failed(example, result)
+    }
+    order = [{"accept": 2, "clarify": 1, "reject": 0}[result.decision] for _, result in chosen]
+    assert order == sorted(order, reverse=True) and 0 in order and 2 in order
+    sure = [result.intent.confidence or 0 for _, result in chosen if result.intent]
+    assert sure == sorted(sure, reverse=True)
+    words = [(Example(audio="a", text="one two"), Result(text=text)) for text in ("one two", "one", "three four five")]
+    assert worst(words, 5) == [words[2], words[1]]
+
+
+def test_groups_and_marked_words() -> None:
+    pairs = [
+        (example.model_copy(update={"custom": {"device": "phone" if i % 3 else "<far>"}}), result)
+        for i, (example, result) in enumerate(make_pairs(90, 7))
+    ]
+    page = _Page(render(Report("groups", [Section("all", pairs)])))
+    for name, count in (("phone", "60"), ("<far>", "30")):
+        assert page.words[page.words.index(name) + 1] == count
+    assert "Errors in intents and slots, per one expected (SemER)" in page.words
+    example = Example(audio="1", intent="on", slots=(), text="turn on the kitchen light")
+    wrong = Result(decision="reject", text="turn on the <chicken> light", reason="low_confidence")
+    text = render(Report("marks", [Section("one", [(example, wrong)], listen=_beep)]))
+    assert "turn on the <mark>&lt;chicken&gt;</mark> light" in text

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,19 @@ def sections(heard: Sequence[Heard]) -> list[Section]:
     commands = [pair for kind in TITLES if kind not in (speech.NEGATIVE, REAL) for pair in pairs[kind]]
     note = "All synthetic conditions together: commands and sentences outside the domain."
     result = [Section("All synthetic", [*commands, *pairs[speech.NEGATIVE]], note=note)]
-    result += [Section(title, pairs[kind], note=note) for kind, (title, note) in TITLES.items() if pairs[kind]]
+    for kind, (title, note) in TITLES.items():
+        if pairs[kind]:
+            sounds = {id(item.clip.example): item.clip.samples for item in heard if item.clip.kind == kind}
+            result.append(Section(title, pairs[kind], note=note, listen=partial(_sound, sounds)))
     if pairs[REAL]:
         note = "Synthetic commands against real speech outside the domain: for rejection and calibration."
         result.append(Section("Commands and real speech", [*commands, *pairs[REAL]], note=note))
     return result
+
+
+def _sound(sounds: Mapping[int, Floats], example: Example) -> tuple[Floats, int]:
+    """An example may be spoken clean, in noise and in a room: ``sounds`` are those of one kind, by ``id``."""
+    return sounds[id(example)], 16000
 
 
 def figures(found: Sequence[Section]) -> dict[str, dict[str, float | int]]:

@@ -12,14 +12,14 @@ from html import escape
 
 import numpy as np
 
-from sayso.evaluation.metrics import Bin
+from sayso.evaluation.metrics import Bin, Kept
 
 _WIDTH, _HEIGHT = 420, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 38
 
 
 def histogram(values: Sequence[float], *, unit: str, label: str, bins: int = 20) -> str:
-    """Counts of ``values`` (N > 0) in equal bins from 0 to the 99th percentile; what lies beyond joins the last bin."""
+    """Counts of ``values`` (N > 0) in equal bins from 0 to the 99th percentile; what lies beyond joins the end bins."""
     top = max(float(np.quantile(values, 0.99)), 1e-9)
     counts, edges = np.histogram(np.clip(values, 0.0, top), bins=bins, range=(0.0, top))
     most = max(int(counts.max()), 1)
@@ -49,6 +49,19 @@ def reliability(bins: Sequence[Bin]) -> str:
         )
     ticks = [(share, f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return _plot(diagonal + "".join(dots), ticks, ticks, "confidence", "share right")
+
+
+def risk_coverage(curve: Sequence[Kept], now: tuple[float, float] | None = None) -> str:
+    """Share wrong of what is answered against share answered (N > 0); ``now``, such a point, is marked."""
+    top = max([row.risk for row in curve] + ([now[1]] if now else []) + [0.01])
+    points = " ".join(f"{_x(row.coverage):.1f},{_y(row.risk / top):.1f}" for row in curve)
+    marks = [f'<polyline class="line" points="{points}"/>']
+    if now is not None:
+        tip = f"{now[0]:.3f} answered, {now[1]:.3f} of these wrong"
+        dot = f'<circle class="dot" cx="{_x(now[0]):.1f}" cy="{_y(now[1] / top):.1f}" r="6">'
+        marks.append(f"{dot}<title>{escape(tip)}</title></circle>")
+    ticks = [(share, f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return _plot("".join(marks), ticks, [(0.0, "0"), (0.5, f"{top / 2:.2g}"), (1.0, f"{top:.2g}")], "answered", "wrong")
 
 
 def confusion(counts: Mapping[tuple[str, str], int], *, limit: int = 30) -> str:

@@ -70,20 +70,31 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Pair]:
-        background = None if self.noise is None else decode.read(self.noise.file, SAMPLE_RATE)
+        background = self._background()
         for index, example in enumerate(self.examples):
             try:
-                samples = decode.read(example.audio, SAMPLE_RATE)
-                if self.noise is not None and background is not None:
-                    rng = np.random.default_rng([self.noise.seed, index])
-                    samples = mix(samples, background, self.noise.snr_db, self.noise.snr_kind, rng)
-                result = _timed(self.understand, samples)
+                result = _timed(self.understand, self._samples(index, background))
             except AudioError as error:
                 self.failures.append(Failure(example.audio, str(error)))
             else:
                 yield example, result
             if self.progress is not None:
                 self.progress(index + 1, len(self.examples))
+
+    def heard(self, example: Example) -> tuple[Floats, int]:
+        """What the model heard of one of ``examples`` (N,), and its rate: the recording, or its mixture with noise."""
+        index = next(index for index, other in enumerate(self.examples) if other is example)
+        return self._samples(index, self._background()), SAMPLE_RATE
+
+    def _background(self) -> Floats | None:
+        return None if self.noise is None else decode.read(self.noise.file, SAMPLE_RATE)
+
+    def _samples(self, index: int, background: Floats | None) -> Floats:
+        samples = decode.read(self.examples[index].audio, SAMPLE_RATE)
+        if self.noise is None or background is None:
+            return samples
+        rng = np.random.default_rng([self.noise.seed, index])
+        return mix(samples, background, self.noise.snr_db, self.noise.snr_kind, rng)
 
 
 def write_predictions(path: str | Path, pairs: Iterable[Pair]) -> Path:
@@ -92,7 +103,8 @@ def write_predictions(path: str | Path, pairs: Iterable[Pair]) -> Path:
 
 
 def _line(example: Example, result: Result) -> str:
-    expected = example.model_dump_json(exclude={"audio"}, exclude_none=True)
+    hidden = {"audio"} if example.custom else {"audio", "custom"}
+    expected = example.model_dump_json(exclude=hidden, exclude_none=True)
     audio = Example(audio=example.audio).model_dump_json(include={"audio"})
     return f'{audio[:-1]},"expected":{expected},"result":{result.model_dump_json()}}}\n'
 

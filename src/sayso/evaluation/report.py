@@ -1,14 +1,13 @@
 """One self-contained page that says how good a model is and where it fails.
 
-Everything (style, pictures, figures) is inside the file: it opens from a mail or an archive, without a network, on a
-phone, on a light or a dark screen. The first section is the headline and is looked into (confusion, slots, confidence,
-latency); every section is a line of the table of conditions and keeps its own list of failures, because those are what
-one acts on.
+Everything (style, pictures, figures, sounds) is inside the file: it opens from a mail or an archive, without a
+network, on a phone, on a light or a dark screen. The first section is the headline and is looked into (confusion,
+slots, confidence, latency, groups); every section is a line of the table of conditions and keeps its own list of
+failures, the worst to listen to, because those are what one acts on.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,17 @@ from html import escape
 from pathlib import Path
 
 from sayso.core.files import write_text
-from sayso.core.result import Example, Result, Slot
-from sayso.evaluation import charts, metrics
+from sayso.core.result import Example, Result
+from sayso.evaluation import charts, metrics, mistakes
 from sayso.evaluation.bootstrap import Estimate
-from sayso.evaluation.evaluate import Figures, Pair, confidence_of, confidences, evaluate
+from sayso.evaluation.details import latencies, more, quantiles
+from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate
+from sayso.evaluation.live import Trace
 from sayso.evaluation.predict import Failure
+from sayso.evaluation.slices import MINIMUM, slices
 
 _SHOWN = 100
+_CLIPS, _CLIPS_OF_SECTION = 24, 12  # to listen to: the page stays below a megabyte
 _NAMES = {
     "command_acceptance": "Command acceptance",
     "intent_accuracy": "Intent accuracy",
@@ -34,17 +37,44 @@ _NAMES = {
     "ece": "Calibration error",
     "rtf": "Real-time factor",
 }
+_MORE = {
+    "sem_er": "Errors in intents and slots, per one expected (SemER)",
+    "irer": "Utterances with any error (IRER)",
+    "icer": "Wrong intents (ICER)",
+    "macro_intent_accuracy": "Intent accuracy, the mean over intents",
+    "concept_error_rate": "Concept error rate",
+    "concept_value_error_rate": "Concept and value error rate",
+    "exact_match": "Whole meanings exactly right",
+    "tree_match": "Whole meanings right but for values",
+    "brier": "Brier score of the confidence",
+    "aurc": "Area under the risk-coverage curve",
+    "false_accepts_per_hour": "False accepts per hour of other speech",
+}
+_TIMES = {
+    "first_partial_s": "first words on the screen",
+    "final_s": "result after the endpoint",
+    "speech_end_to_final_s": "result after the last word",
+    "work_s": "work per clip",
+    "first_words_s": "first words after speech begins",
+    "intent_s": "the intent after speech ends",
+    "result_s": "the result after speech ends",
+}
+_GROUPED = ("command_acceptance", "intent_accuracy", "slot_f1", "wer")
 _HEADLINE = ("command_acceptance", "intent_accuracy", "slot_f1", "wer", "rejection_auroc", "ece")
 
 
 @dataclass(frozen=True)
 class Section:
-    """One condition: clean, a noise, held-out templates, real people; ``note`` says in a line what it is."""
+    """One condition: clean, a noise, held-out templates, real people; ``note`` says in a line what it is. ``listen``
+    gives what was heard of an example, so that the page can play the worst mistakes; ``traces`` are those of ``Live``.
+    """
 
     name: str
     pairs: Sequence[Pair]
     failures: Sequence[Failure] = ()
     note: str = ""
+    listen: mistakes.Listen | None = None
+    traces: Sequence[Trace] = ()
 
 
 @dataclass(frozen=True)
@@ -70,8 +100,11 @@ def render(report: Report) -> str:
     parts = [f"<h1>{escape(report.title)}</h1>"]
     if judged:
         first, figures = judged[0]
-        parts += [_lead(first), _tiles(figures), _conditions(judged), _look_into(first.pairs)]
-        parts += [_failures(section) for section, _ in judged]
+        parts += [_lead(first), _tiles(figures), _conditions(judged), _look_into(first)]
+        audible = sum(section.listen is not None for section in report.sections)
+        clips = min(_CLIPS_OF_SECTION, _CLIPS // max(1, audible))
+        for section in report.sections:
+            parts += [_failures(section), mistakes.players(section.pairs, section.listen, clips)]
     else:
         parts.append("<p>Nothing was judged.</p>")
     parts += [_facts("Bundle", report.bundle), _facts("Training", report.training)]
@@ -111,13 +144,14 @@ def _conditions(judged: Sequence[tuple[Section, Figures]]) -> str:
     return "<h2>Conditions</h2>" + charts.table(head, rows, numeric=range(1, 2 + len(keys))) + _facts("", notes)
 
 
-def _look_into(pairs: Sequence[Pair]) -> str:
-    parts = []
+def _look_into(section: Section) -> str:
+    parts, pairs = [], section.pairs
     judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
     if judged:
         counts = Counter((_expected_intent(example), _understood_intent(result)) for example, result in judged)
         parts.append("<h2>Intents: expected and understood</h2>" + charts.confusion(counts))
-    parts += [_worst_slots(pairs), '<div class="two">' + _confidence(pairs) + _latency(pairs) + "</div>"]
+    parts += [_worst_slots(pairs), '<div class="two">' + _confidence(pairs) + _latency(section) + "</div>"]
+    parts += [_groups(pairs), _more(pairs)]
     return "\n".join(part for part in parts if part)
 
 
@@ -149,31 +183,57 @@ def _confidence(pairs: Sequence[Pair]) -> str:
     if not scores.size:
         return "<section><h2>Confidence</h2><p>Not calibrated, or nothing to compare with.</p></section>"
     bins = metrics.reliability(scores, right)
-    return f"<section><h2>Is the confidence honest?</h2>{charts.reliability(bins)}</section>"
+    honest = f"<section><h2>Is the confidence honest?</h2>{charts.reliability(bins)}</section>"
+    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    answers = [not mistakes.failed(*pair) for pair in judged if pair[1].decision != "reject"]
+    now = (len(answers) / len(judged), answers.count(False) / len(answers)) if answers else None
+    curve = charts.risk_coverage(metrics.risk_coverage(scores, right), now)
+    said = f"<p>Now {now[0]:.0%} are answered and {now[1]:.1%} of the answers are wrong (the dot).</p>" if now else ""
+    return f"{honest}<section><h2>What do more answers cost?</h2>{curve}{said}</section>"
 
 
-def _latency(pairs: Sequence[Pair]) -> str:
-    timings = [result.timing for _, result in pairs]
-    values = [timing.final_s * 1000 for timing in timings if timing.final_s is not None]
-    label = "result after the endpoint"
-    if not values:
-        values = [timing.rtf * timing.audio_s * 1000 for timing in timings if timing.rtf is not None]
-        label = "work per clip"
-    if not values:
+def _latency(section: Section) -> str:
+    parts = []
+    for name, values in latencies(section.pairs, section.traces).items():
+        if values:
+            spread = quantiles(values)
+            summary = f"<p>Median {spread['p50'] * 1000:.0f} ms, 95% within {spread['p95'] * 1000:.0f} ms.</p>"
+            chart = charts.histogram([value * 1000 for value in values], unit="ms", label=_TIMES[name])
+            parts.append(f"<section><h2>Latency: {_TIMES[name]}</h2>{chart}{summary}</section>")
+    return "".join(parts)
+
+
+def _groups(pairs: Sequence[Pair]) -> str:
+    parts = []
+    for field_name, groups in slices(pairs).items():
+        keys = [key for key in _GROUPED if any(_estimate(figures, key) is not None for figures in groups.values())]
+        rows = [
+            [name, str(figures["n"]), *(_number(_estimate(figures, key)) for key in keys)]
+            for name, figures in groups.items()
+        ]
+        head = [field_name.capitalize(), "Clips", *(_NAMES[key] for key in keys)]
+        parts.append(charts.table(head, rows, numeric=range(1, 2 + len(keys))))
+    if not parts:
         return ""
-    late = sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
-    summary = f"<p>Median {statistics.median(values):.0f} ms, 95% within {late:.0f} ms.</p>"
-    return f"<section><h2>Latency</h2>{charts.histogram(values, unit='ms', label=label)}{summary}</section>"
+    note = f"<p>Groups of fewer than {MINIMUM} clips are counted together, without figures.</p>"
+    return "<h2>Is everyone understood?</h2>" + note + "".join(parts)
+
+
+def _more(pairs: Sequence[Pair]) -> str:
+    figures = more(pairs)
+    rows = [[_MORE[key], _number(_estimate(figures, key))] for key in _MORE if _estimate(figures, key) is not None]
+    if not rows:
+        return ""
+    return f"<details><summary>More figures</summary>{charts.table(['Figure', 'Value'], rows, numeric=(1,))}</details>"
 
 
 def _failures(section: Section) -> str:
-    rows = [_failure(*pair) for pair in section.pairs if _failed(pair[0], pair[1])]
+    rows = [mistakes.row(*pair) for pair in section.pairs if mistakes.failed(*pair)]
     parts = []
     if rows:
         more = f" (the first {_SHOWN})" if len(rows) > _SHOWN else ""
-        head = ["Recording", "Expected", "Understood", "Decision", "Confidence", "Heard"]
         parts.append(f"<summary>{len(rows)} of {len(section.pairs)} not as expected{more}</summary>")
-        parts.append(charts.table(head, rows[:_SHOWN], numeric=(4,)))
+        parts.append(charts.table(mistakes.HEAD, rows[:_SHOWN], numeric=(4,)))
     else:
         parts.append(f"<summary>All {len(section.pairs)} as expected</summary>")
     if section.failures:
@@ -181,33 +241,6 @@ def _failures(section: Section) -> str:
         parts.append(f"<p>{len(section.failures)} could not be judged and are in no figure:</p>")
         parts.append(charts.table(["Recording", "Why"], unread))
     return f"<h2>Failures: {escape(section.name)}</h2><details>{''.join(parts)}</details>"
-
-
-def _failed(example: Example, result: Result) -> bool:
-    if example.negative or (example.intent is not None and example.slots is None):
-        return not metrics.intent_right(example, result)
-    if example.intent is not None:
-        return not metrics.command_right(example, result)
-    return False
-
-
-def _failure(example: Example, result: Result) -> list[str]:
-    expected = "(reject)" if example.negative else _meaning(example.intent, example.slots or ())
-    intent, slots = metrics.understood(result)
-    decision = result.decision + (f": {result.reason}" if result.reason else "")
-    if intent is None and result.alternatives:
-        guess = result.alternatives[0]
-        understood = f"(guess: {_meaning(guess.intent, guess.slots)})"
-    else:
-        understood = _meaning(intent, slots)
-    known = confidence_of(result)
-    confidence = "" if known is None else f"{known:.2f}"
-    return [Path(example.audio).name, expected, understood, decision, confidence, result.text]
-
-
-def _meaning(intent: str | None, slots: Sequence[Slot]) -> str:
-    inside = ", ".join(f"{slot.name}={slot.value}" for slot in slots)
-    return f"{intent or '(nothing)'}{f' {{{inside}}}' if inside else ''}"
 
 
 def _expected_intent(example: Example) -> str:
@@ -219,7 +252,7 @@ def _understood_intent(result: Result) -> str:
 
 
 def _estimate(figures: Figures, key: str) -> Estimate | None:
-    value = figures[key]
+    value = figures.get(key)
     return None if isinstance(value, int) else value
 
 
@@ -256,7 +289,11 @@ td,.tiles b{font-variant-numeric:tabular-nums}
 .wrong{background:color-mix(in srgb,var(--bad) var(--s),var(--bg))}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}svg{width:100%;height:auto}
 svg text{fill:var(--dim);font-size:11px}.grid{stroke:var(--line)}.guide{stroke:var(--dim);stroke-dasharray:4 4}
-.bar{fill:var(--hue)}.dot{fill:var(--hue);fill-opacity:.75;stroke:var(--bg)}
+.line{fill:none;stroke:var(--hue);stroke-width:2}.bar{fill:var(--hue)}.dot{fill:var(--hue);fill-opacity:.75;stroke:var(--bg)}
+.clips{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:.8rem;padding:0;list-style:none}
+.clips li{background:var(--card);border-radius:.5rem;padding:.7rem .8rem;font-size:.85rem;overflow-wrap:anywhere}
+.clips p{margin:0 0 .3rem}.clips b{font-weight:500;color:var(--dim)}audio{width:100%;height:2.2rem}
+mark{background:none;color:var(--bad);text-decoration:underline}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;font-size:.9rem}dt{color:var(--dim)}
 dd{margin:0;overflow-wrap:anywhere}
 """
