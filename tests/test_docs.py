@@ -104,11 +104,15 @@ def test_the_recipe_shown_parses_with_the_overrides_shown() -> None:
     pytest.importorskip("torch")
     recipe = importlib.import_module("sayso.training.recipe").Recipe
     page = ROOT / "docs" / "training.md"
-    (shown,) = blocks(page, "toml")
+    shown, *others = blocks(page, "toml")
     (line,) = re.findall(r"^sayso train RECIPE (\w+\.\S+=.+)$", page.read_text(encoding="utf-8"), re.M)
     read = parse(recipe, override(tomllib.loads(shown), line.split()), where="docs/training.md")
     assert (read.name, read.training.steps, read.model.encoder.layers) == ("small", 200, 6)
     assert read.training.weights.ctc == 0.6 and len(read.data.train) == 2
+    names = [
+        stage.name for text in others for stage in parse(recipe, tomllib.loads(text), where="page").training.stages
+    ]
+    assert names == ["acoustic", "alignment", "semantics"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sayso.losses import transducer_loss
+from sayso.losses.alignment import alignment_band
 
 
 def enumerate_paths(log_probs: Tensor, target: list[int], blank: int) -> float:
@@ -166,3 +167,44 @@ def summed(log_probs: Tensor, target: list[int], blank: int) -> Tensor:
         if ways:
             reach[t, u] = torch.stack(ways).logsumexp(0)
     return -(reach[frames - 1, positions - 1] + log_probs[frames - 1, positions - 1, blank])
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 2), (0, None), (2, 1)])
+def test_restricted_is_the_sum_over_allowed_paths_only(before: int | None, after: int | None) -> None:
+    """Alignment-restricted RNN-T (Mahadeokar et al. 2021): every path, those that leave the band struck out."""
+    logits, targets, frames, labels = ragged()
+    times = torch.tensor([[1, 1, 4], [0, 0, 0], [0, 0, -1], [3, 0, 0]])
+    band = alignment_band(times, 6, before, after)
+    found = transducer_loss(logits, targets, frames, labels, reduction="none", allowed=band)
+    for row, (size, count) in enumerate(zip(frames.tolist(), labels.tolist(), strict=True)):
+        log_probs = logits[row, :size, : count + 1].log_softmax(-1)
+        for u, t in itertools.product(range(count), range(size)):
+            at = int(times[row, u])
+            legal = at < 0 or ((before is None or t >= at - before) and (after is None or t <= at + after))
+            assert bool(band[row, t, u]) == legal
+            log_probs[t, u, targets[row, u]] = log_probs[t, u, targets[row, u]] if legal else -torch.inf
+        assert found[row].item() == pytest.approx(
+            enumerate_paths(log_probs, targets[row, :count].tolist(), 0), rel=1e-9
+        )
+    full = transducer_loss(logits, targets, frames, labels, reduction="none")
+    assert (found >= full - 1e-12).all() and found[0] > full[0] + 1e-3
+
+
+def test_a_band_without_end_is_the_full_loss_and_gradients_are_finite_differences() -> None:
+    logits, targets, frames, labels = ragged()
+    logits.requires_grad_()
+    times = torch.tensor([[1, 1, 4], [0, 0, 0], [0, 0, -1], [3, 0, 0]])
+    sizes = (targets, frames, labels)
+    for reach in (None, 6):
+        band = alignment_band(times, 6, reach, reach)
+        restricted = transducer_loss(logits, *sizes, reduction="none", allowed=band)
+        full = transducer_loss(logits, *sizes, reduction="none")
+        torch.testing.assert_close(restricted, full, rtol=0, atol=1e-12)
+        (one,), (two,) = (torch.autograd.grad(loss.sum(), logits) for loss in (restricted, full))
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+    band = alignment_band(times, 6, 1, 1)
+    assert torch.autograd.gradcheck(lambda x: transducer_loss(x, *sizes, reduction="none", allowed=band), (logits,))
+    nowhere = torch.zeros_like(band)
+    assert transducer_loss(logits, *sizes, reduction="none", allowed=nowhere).isinf().tolist() == [1, 0, 1, 1]
+    with pytest.raises(ValueError, match="allowed must be"):
+        transducer_loss(logits, *sizes, allowed=band[:, :5])

@@ -13,6 +13,7 @@ from sayso.audio.decode import read
 from sayso.audio.features import fbank
 from sayso.data.augment import coloured
 from sayso.training.batches import Batcher, Item, augment, collate, phones_of, teacher_of, with_noise
+from sayso.training.curriculum import CompetenceConfig, Curriculum, ranks_of
 from sayso.training.recipe import SpecAugmentConfig
 
 
@@ -163,3 +164,51 @@ def test_no_noise_draws_nothing() -> None:
     assert np.array_equal(plain, moved) and draws[0].random() == draws[1].random()
     loud = augment(x, SpecAugmentConfig(noise=1.0, noise_db=(0.0, 0.0)), np.random.default_rng(3))[0]
     assert loud.shape == plain.shape and loud.mean() > plain.mean()
+
+
+def mixed(real: int, synthetic: int) -> list[Item]:
+    """Synthetic clips are shorter, as short commands beside read speech are."""
+    rng = np.random.default_rng(0)
+    return [Item(0, i, int(rng.integers(200, 900)), (1,)) for i in range(real)] + [
+        Item(1, i, int(rng.integers(80, 400)), (1,), synthetic=True) for i in range(synthetic)
+    ]
+
+
+def synthetic_frames(batch: list[Item]) -> tuple[int, int]:
+    return sum(item.frames for item in batch if item.synthetic), sum(item.frames for item in batch)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
+def test_every_batch_has_its_share_of_synthetic_speech(share: float) -> None:
+    given = mixed(150, 60)
+    batcher = Batcher(given, [1.0] * len(given), 60.0, seed=0, synthetic_share=share)
+    batches = batcher._epoch_batches(0)
+    sizes = np.asarray([synthetic_frames([batcher.items[i] for i in batch]) for batch in batches])
+    longest = max(item.frames for item in given)
+    assert np.abs(sizes[:, 0] - share * sizes[:, 1]).max() <= 2 * longest
+    assert sizes[:, 0].sum() / sizes[:, 1].sum() == pytest.approx(share, abs=0.003)
+    heard = Counter(batcher.items[i].index for batch in batches for i in batch if not batcher.items[i].synthetic)
+    assert heard == Counter(range(150)), "an epoch is one of the real clips"
+    padded = [len(batch) * max(int(batcher.frames[i]) for i in batch) for batch in batches]
+    assert max(padded) <= 6000
+    again = Batcher(given, [1.0] * len(given), 60.0, seed=0, synthetic_share=share)
+    steps = [3 * len(batches), len(batches) - 1, 0]
+    assert [again.plan(step) for step in steps] == [batcher.plan(step) for step in reversed(steps)][::-1]
+
+
+def test_only_real_and_only_synthetic() -> None:
+    given = mixed(20, 30)
+    for share, count in ((0.0, 20), (1.0, 30)):
+        batcher = Batcher(given, [1.0] * 50, 60.0, seed=0, synthetic_share=share)
+        drawn = [batcher.items[i] for batch in batcher._epoch_batches(0) for i in batch]
+        assert {item.synthetic for item in drawn} == {bool(share)} and len(drawn) == count
+
+
+def test_the_share_holds_while_clips_get_harder() -> None:
+    given = mixed(200, 200)
+    apart = ranks_of(np.asarray([item.frames for item in given], float), np.asarray([item.synthetic for item in given]))
+    rule = Curriculum(CompetenceConfig(start=0.2, steps=100), apart)
+    batcher = Batcher(given, [1.0] * 400, 60.0, seed=0, curriculum=rule, synthetic_share=0.5)
+    sizes = np.asarray([synthetic_frames(batcher.plan(step)) for step in range(60)])
+    assert sizes[:10, 0].sum() / sizes[:10, 1].sum() == pytest.approx(0.5, abs=0.05)
+    assert sizes[:, 0].sum() / sizes[:, 1].sum() == pytest.approx(0.5, abs=0.02)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sayso.core.errors import ConfigError
 from sayso.core.result import Slot
 from sayso.models.heads import HeadConfig
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.labels import head_config, intent_label, token_tags
+from sayso.training.labels import Refinement, coarse_labels, head_config, intent_label, label_members, token_tags
 
 HEADS = head_config(["turn_on", "lock"], ["area", "device"])
 
@@ -80,3 +81,37 @@ def test_intent_classes() -> None:
     assert intent_label("dance", False, HEADS) == -1
     assert intent_label(None, False, HEADS) == -1
     assert intent_label("lock", False, HeadConfig()) == -1
+
+
+REFINED = [
+    Refinement(version=2, split={"home": ("light", "lock")}),
+    Refinement(version=4, split={"light": ("turn_on", "turn_off")}),
+]
+
+
+def test_labels_of_every_version_mean_their_finest_children() -> None:
+    intents = ["turn_on", "lock", "turn_off"]
+    coarse = coarse_labels(REFINED, intents)
+    assert coarse == {"home": ("turn_on", "turn_off", "lock"), "light": ("turn_on", "turn_off")}
+    heads = head_config(intents, [])
+    members = label_members(coarse, heads)
+    assert members.tolist()[:4] == [[row == column for column in range(4)] for row in range(4)]
+    assert members[4:].tolist() == [[True, True, True, False], [True, False, True, False]]  # the last: out of domain
+    numbers = [intent_label(name, False, heads, tuple(coarse)) for name in ("lock", "home", "light", "dance")]
+    assert numbers == [1, 4, 5, -1] and intent_label("home", True, heads, tuple(coarse)) == 3
+    assert label_members({}, heads).tolist() == members.tolist()[:4]
+
+
+@pytest.mark.parametrize(
+    ("splits", "what"),
+    [
+        ([(2, {"light": ("turn_on", "turn_of")})], "'turn_of', which no later.*did you mean 'turn_off'"),
+        ([(2, {"turn_on": ("lock", "turn_off")})], "'turn_on', which is an intent of model.heads too"),
+        ([(3, {"a": ("lock",)}), (2, {"b": ("lock",)})], "versions must rise; found 3, 2"),
+        ([(2, {"a": ("b", "lock")}), (3, {"b": ("a", "lock")})], "into 'a', which is split itself"),
+        ([(2, {"a": ("lock",)}), (3, {"a": ("turn_on",)})], "splits 'a', which an earlier version split"),
+    ],
+)
+def test_mistakes_of_a_schema_are_named(splits: list[tuple[int, dict[str, tuple[str, ...]]]], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        coarse_labels([Refinement(version=v, split=split) for v, split in splits], ["turn_on", "turn_off", "lock"])

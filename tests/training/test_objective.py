@@ -8,23 +8,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sayso.losses import consistency_loss, transducer_loss_simple
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.evaluation.metrics import edit_counts
+from sayso.losses import consistency_loss, ctc_loss, transducer_loss, transducer_loss_simple
+from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.joiners import JOINERS
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch, Item, collate
+from sayso.training.labels import label_members
 from sayso.training.lattice import (
     TRANSDUCER_LOSSES,
+    AlignedConfig,
     FullConfig,
     LeanConfig,
     PrunedConfig,
     PrunedLoss,
     TransducerConfig,
 )
-from sayso.training.objective import Objective, objective
+from sayso.training.objective import Aids, Objective, objective
 from sayso.training.recipe import LossWeights, TrainingConfig
+from sayso.training.sequence import SequenceConfig, SequenceLoss
 
 CONTEXT = Context(4, 16)
 
@@ -226,3 +232,107 @@ def test_transducer_settings_are_data(kind: str) -> None:
     config = TRANSDUCER_LOSSES[kind](fastemit=0.01)
     assert TrainingConfig(transducer=config.model_dump()).transducer == config
     assert TrainingConfig(transducer={"fastemit": 0.01}).transducer == FullConfig(fastemit=0.01)
+
+
+def test_coarse_and_fine_intents_in_one_batch_and_smoothing() -> None:
+    torch.manual_seed(0)
+    heads = HeadConfig(intents=("on", "off", "lock"), tags=("O", "B-area"), width=16)
+    model = _config(2).model_copy(update={"heads": heads}).build().eval()
+    rows = [np.random.default_rng(i).normal(size=(97, 80)).astype(np.float32) for i in range(3)]
+    tags = [(0, 1), (1,), ()]
+    clips = [Item(0, i, 97, (3, 4)[: 2 - (i == 1)], intent, tags[i]) for i, intent in enumerate((4, 2, -1))]
+    batch = collate(rows, clips)
+    coarse = {"light": ("on", "off")}
+    aids = Aids(members=torch.from_numpy(label_members(coarse, heads)), smoothing=0.1)
+    weights = LossWeights(ctc=1.0, transducer=0.0)
+    losses = Objective(model, weights, aids=aids)(batch, (4, 16))
+    assert model.intent is not None
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    p = model.intent(encoded, frames).exp().double()
+    either = -0.9 * (p[0, 0] + p[0, 1]).log() - 0.1 * p[0].log().mean()
+    fine = -0.9 * p[1, 2].log() - 0.1 * p[1].log().mean()
+    assert losses["intent"].item() == pytest.approx(((either + fine) / 2).item(), rel=1e-5)
+    plain = Objective(model, weights)(collate(rows[1:], clips[1:]), (4, 16))
+    smooth = Objective(model, weights, aids=aids)(collate(rows[1:], clips[1:]), (4, 16))
+    assert plain["intent"].item() == pytest.approx(-p[1, 2].log().item(), rel=1e-5)
+    assert model.slots is not None
+    at = ctc_emission_frames(model.ctc(encoded), batch.targets, frames, batch.target_lengths)
+    states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
+    said = model.slots(states, batch.targets, batch.target_lengths).log_softmax(2)
+    assert plain["slots"].item() == pytest.approx(-said[1, 0, 1].item(), rel=1e-5)
+    expected = -0.9 * said[1, 0, 1] - 0.1 * said[1, 0].mean()  # padding, and what has no tags, is ignored
+    assert smooth["slots"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("of", ["ctc", "transducer"])
+def test_sequence_is_expected_errors_over_the_best_hypotheses(of: str) -> None:
+    torch.manual_seed(0)
+    model, batch = _config(2).build().eval(), _batch()
+    loss = SequenceLoss(SequenceConfig(of=of, nbest=3))
+    weights = LossWeights(ctc=0.0, transducer=0.0, sequence=1.0)
+    losses = Objective(model, weights, aids=Aids(loss))(batch, (4, 16))
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    log_probs = model.ctc(encoded)
+    found = []
+    for clip, said in enumerate(((3, 4, 4, 5), (6,))):
+        mine = log_probs[clip : clip + 1, : int(frames[clip])]
+        search = CtcBeamConfig(beam=6, nbest=3, commit_frames=None).build()
+        best = search.finish(search.step(search.start(), mine[0].detach().numpy()))[0]
+        assert len(best) == 3
+        scores = []
+        for hypothesis in best:
+            tokens, sizes = torch.tensor([hypothesis.tokens], dtype=torch.int64), frames[clip : clip + 1]
+            count = torch.tensor([len(hypothesis.tokens)])
+            if of == "ctc":
+                scores.append(-ctc_loss(mine, tokens, sizes, count))
+            else:
+                logits = model.joiner(encoded[clip : clip + 1, : int(sizes)], model.predictor(tokens))
+                scores.append(-transducer_loss(logits, tokens, sizes, count))
+        errors = [edit_counts(said, hypothesis.tokens).errors for hypothesis in best]
+        p = torch.stack(scores).softmax(0)
+        found.append(sum(a * (b - sum(errors) / 3) for a, b in zip(p, errors, strict=True)))
+    assert losses["sequence"].item() == pytest.approx((sum(found) / 2).item(), rel=1e-4, abs=1e-5)
+    losses["total"].backward()
+    learnt = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learnt == ({"encoder", "ctc"} if of == "ctc" else {"encoder", "predictor", "joiner"})
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+def test_aligned_is_full_within_the_band_that_ctc_hears(rate: int) -> None:
+    torch.manual_seed(0)
+    model, batch = _config(2).model_copy(update={"ctc_rate": rate}).build(), _batch()
+    full, wanted, _ = _transducer(FullConfig(), model)
+    wide, found, _ = _transducer(AlignedConfig(before=None, after=None), model)
+    torch.testing.assert_close(wide, full)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    narrow, gradients, _ = _transducer(AlignedConfig(before=1, after=1), model)
+    assert narrow > full and not any(name.startswith("ctc") for name in gradients)
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    rows = ctc_emission_frames(model.ctc(encoded), batch.targets, frames * rate, batch.target_lengths) // rate
+    frame = torch.arange(encoded.shape[1])[None, :, None]
+    allowed = (frame - rows[:, None]).abs() <= 1
+    each = transducer_loss(
+        model.joiner(encoded, model.predictor(batch.targets)),
+        batch.targets,
+        frames,
+        batch.target_lengths,
+        reduction="none",
+        allowed=allowed,
+    )
+    torch.testing.assert_close(narrow, (each / batch.target_lengths).mean())
+
+
+def test_a_stage_learns_what_it_weighs_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    heads = HeadConfig(intents=("on",), width=16)
+    model = _config(2).model_copy(update={"heads": heads}).build().eval()
+    module = Objective(model, LossWeights(phones=0.5, intermediate=0.3))
+    stage = LossWeights(ctc=0.0, transducer=0.0, intent=2.0)
+    module.enter(stage)
+    rows = [np.random.default_rng(0).normal(size=(97, 80)).astype(np.float32)]
+    known = collate(rows, [Item(0, 0, 97, (3,), 0, phones=bytes([3] * 97))])
+    losses = module(known, (4, 16))
+    assert set(losses) == {"ctc", "intent", "total"}
+    assert losses["total"].item() == pytest.approx(2 * losses["intent"].item(), rel=1e-6)
+    nothing = module(collate(rows, [Item(0, 0, 97, (3,))]), (4, 16))
+    assert nothing["total"].item() == 0.0 and nothing["total"].requires_grad

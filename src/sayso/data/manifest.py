@@ -23,6 +23,8 @@ from sayso.core.errors import DataError
 from sayso.core.files import whole
 from sayso.core.result import Example, Slot
 
+SYNTHESIS = "synthesis:"  # how the source of speech that nobody spoke begins
+
 
 def make_cut(
     id: str,

@@ -2,8 +2,11 @@
 
 from sayso.losses.consistency import consistency_loss
 from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
+from sayso.losses.guided import guided_attention_loss
+from sayso.losses.labels import label_loss
 from sayso.losses.lean import transducer_loss_lean
 from sayso.losses.pruned import transducer_loss_pruned, transducer_loss_simple
+from sayso.losses.sequence import expected_errors_loss
 from sayso.losses.transducer import transducer_loss
 
 LOSSES = {
@@ -20,6 +23,9 @@ __all__ = [
     "consistency_loss",
     "ctc_loss",
     "ctc_loss_lattice",
+    "expected_errors_loss",
+    "guided_attention_loss",
+    "label_loss",
     "transducer_loss",
     "transducer_loss_lean",
     "transducer_loss_pruned",

@@ -1,4 +1,5 @@
-"""Forced alignment: the best CTC path through known labels (Viterbi), batched."""
+"""Forced alignment: the best CTC path through known labels (Viterbi), batched, and the band around it that restricts
+other lattices."""
 
 from __future__ import annotations
 
@@ -48,5 +49,24 @@ def ctc_emission_frames(log_probs: Tensor, targets: Tensor, lengths: Tensor, tar
     Entries beyond a row's target length, and rows whose target does not fit their frames, are 0.
     """
     path = ctc_alignment(log_probs, targets, lengths, target_lengths)
-    places = torch.arange(targets.shape[1], device=path.device)
-    return (path[:, :, None] == places).int().argmax(1)
+    return first_said(path, targets.shape[1]).clamp(min=0)
+
+
+def first_said(path: Tensor, labels: int) -> Tensor:
+    """First frame (B,U) at which ``path`` (B,T), of places in targets, says each of the ``labels``; -1 where never."""
+    says = path[:, :, None] == torch.arange(labels, device=path.device)
+    return torch.where(says.any(1), says.int().argmax(1), -1)
+
+
+def alignment_band(times: Tensor, frames: int, before: int | None, after: int | None) -> Tensor:
+    """Boolean (B,T,U), T = ``frames``: from ``before`` frames before a label's time (B,U) to ``after`` frames behind.
+
+    None is without end. A label of unknown time, -1, is allowed everywhere.
+    """
+    frame, at = torch.arange(frames, device=times.device)[None, :, None], times[:, None, :]
+    inside = torch.ones(len(times), frames, times.shape[1], dtype=torch.bool, device=times.device)
+    if before is not None:
+        inside &= frame >= at - before
+    if after is not None:
+        inside &= frame <= at + after
+    return inside | (at < 0)

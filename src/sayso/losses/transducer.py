@@ -24,19 +24,29 @@ def transducer_loss(
     blank: int = 0,
     reduction: Reduction = "mean",
     fastemit_lambda: float = 0.0,
+    allowed: Tensor | None = None,
 ) -> Tensor:
     """Negative log-likelihood of unnormalised logits (B,T,U+1,V) and targets (B,U); ``mean`` is over B.
 
     Lengths are (B,), 1 <= logit_lengths <= T, 0 <= target_lengths <= U. The lattice runs in fp32 or wider whatever
     the input. A target that has probability zero gives infinite loss and zero gradient. ``fastemit_lambda`` (Yu et al.
     2021) multiplies the gradient that reaches label log-probabilities by ``1 + lambda``; the value stays the
-    likelihood's. ValueError on shapes that do not fit.
+    likelihood's. ``allowed`` (B,T,U), boolean, restricts paths to those that say label u at a frame t where it is true
+    (alignment-restricted RNN-T; Mahadeokar et al. 2021, arXiv:2011.03072; ``alignment.alignment_band`` makes it).
+    ValueError on shapes that do not fit.
     """
     if logits.dim() != 4:
         raise ValueError(f"logits must be (B,T,U+1,V); got {list(logits.shape)}")
     check_lattice(logits.shape[:3], targets, logit_lengths, target_lengths)
     check_labels(logits.shape[3], targets, target_lengths, blank)
     scores = point_scores(logits, next_labels(targets)[:, None].expand(logits.shape[:3]), blank)
+    if allowed is not None:
+        if allowed.shape != (*logits.shape[:2], targets.shape[1]):
+            raise ValueError(
+                f"allowed must be (B,T,U) = {[*logits.shape[:2], targets.shape[1]]}; got {[*allowed.shape]}"
+            )
+        label = torch.where(functional.pad(allowed, (0, 1), value=True), scores[..., 1], -torch.inf)
+        scores = torch.stack([scores[..., 0], label], -1)
     loss, _ = lattice_loss(scores, logit_lengths, target_lengths, fastemit_lambda)
     return reduce(loss, reduction)
 

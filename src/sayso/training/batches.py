@@ -7,6 +7,7 @@ seen.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sayso.data.teacher import Halves
 from sayso.models.subsampling import FACTOR
+from sayso.training.curriculum import Curriculum
 from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
@@ -29,7 +31,7 @@ PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one labe
 class Item:
     """One training example: where its features are, its token ids, its meaning (-1: unknown), and one phone per 10 ms
     of the recording as it was before anything stretched it (empty: unknown); likewise what a teacher makes of it,
-    (T/8, D)."""
+    (T/8, D). ``synthetic``: nobody said it."""
 
     bank: int
     index: int
@@ -39,6 +41,7 @@ class Item:
     tags: tuple[int, ...] = ()
     phones: bytes = b""
     teacher: Halves | None = field(default=None, compare=False, repr=False)
+    synthetic: bool = False
 
 
 @dataclass
@@ -58,37 +61,55 @@ class Batch:
 
 
 class Batcher:
-    """Deterministic batches of about ``seconds`` of audio, drawn with weights, similar lengths together."""
+    """Deterministic batches of about ``seconds`` of audio, drawn with weights, similar lengths together.
 
-    def __init__(self, items: Sequence[Item], weights: Sequence[float], seconds: float, seed: int) -> None:
+    A ``curriculum`` says which clips are drawn when. With ``synthetic_share`` every batch has that share of synthetic
+    speech by duration, to within a clip at either end; an epoch is then one of the real clips, and the synthetic ones
+    are drawn as often as that takes. ``part`` tells the stages of a run apart, each counts its own steps.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        weights: Sequence[float],
+        seconds: float,
+        seed: int,
+        *,
+        curriculum: Curriculum | None = None,
+        synthetic_share: float | None = None,
+        part: int = 0,
+    ) -> None:
         order = sorted(range(len(items)), key=lambda i: items[i].frames)
         self.items = [items[i] for i in order]
         self.weights = np.asarray([weights[i] for i in order], np.float64)
         self.frames = np.asarray([item.frames for item in self.items], np.int64)
         self.budget = int(seconds * 100)
-        self.seed = seed
+        self.seed, self.part = seed, part
+        self.curriculum = None if curriculum is None else Curriculum(curriculum.config, curriculum.ranks[order])
+        self.share = synthetic_share
+        self.synthetic = np.asarray([item.synthetic for item in self.items], np.bool_)
+        if synthetic_share is not None and not {synthetic_share > 0, synthetic_share == 1} <= set(
+            self.synthetic.tolist()
+        ):
+            raise ValueError(f"a share of {synthetic_share} of synthetic speech needs clips of either kind")
+        self._starts = [0]  # the first step of every epoch drawn so far, and of the next one
         self._epoch = -1
         self._batches: list[NDArray[np.int64]] = []
 
     def plan(self, step: int) -> list[Item]:
         """The items of one step; each epoch draws every item ``weight`` times on average."""
-        epoch, inside = 0, step
-        while True:
-            batches = self._epoch_batches(epoch)
-            if inside < len(batches):
-                return [self.items[i] for i in batches[inside]]
-            inside -= len(batches)
-            epoch += 1
+        while step >= self._starts[-1]:
+            self._starts.append(self._starts[-1] + len(self._epoch_batches(len(self._starts) - 1)))
+        epoch = bisect_right(self._starts, step) - 1
+        return [self.items[i] for i in self._epoch_batches(epoch)[step - self._starts[epoch]]]
 
     def _epoch_batches(self, epoch: int) -> list[NDArray[np.int64]]:
         if epoch == self._epoch:
             return self._batches
-        rng = np.random.default_rng((self.seed, 1, epoch))
-        whole = np.floor(self.weights)
-        counts = (whole + (rng.random(len(self.weights)) < self.weights - whole)).astype(np.int64)
-        chosen = np.repeat(np.arange(len(self.items)), counts)
-        # jitter the sort key so that bucket mates change between epochs
-        chosen = chosen[np.argsort(self.frames[chosen] * rng.uniform(0.9, 1.1, len(chosen)), kind="stable")]
+        rng = np.random.default_rng((self.seed, 1, epoch, self.part) if self.part else (self.seed, 1, epoch))
+        rule = self.curriculum
+        allowed = rule.allowed(self._starts[epoch]) if rule is not None else np.ones(len(self.items), np.bool_)
+        chosen = self._mixed(rng, allowed) if self.share is not None else self._by_length(self._draw(rng, allowed), rng)
         batches: list[NDArray[np.int64]] = []
         start = longest = 0
         for end in range(len(chosen) + 1):
@@ -98,8 +119,54 @@ class Batcher:
                 start, grown = end, int(self.frames[chosen[end]]) if end < len(chosen) else 0
             longest = grown
         self._batches = [batches[i] for i in rng.permutation(len(batches)) if len(batches[i])]
+        if rule is not None:
+            if rule.config.in_order(epoch):
+                self._batches.sort(key=lambda batch: float(rule.ranks[batch].mean()))
+            self._batches = self._batches[: rule.config.longest(self._starts[epoch])]
         self._epoch = epoch
         return self._batches
+
+    def _draw(self, rng: np.random.Generator, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Every allowed item ``weight`` times on average."""
+        whole = np.floor(self.weights)
+        counts = (whole + (rng.random(len(self.weights)) < self.weights - whole)).astype(np.int64)
+        return np.repeat(np.arange(len(self.items)), counts * allowed)
+
+    def _by_length(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """The sort key jitters so that bucket mates change between epochs."""
+        return chosen[np.argsort(self.frames[chosen] * rng.uniform(0.9, 1.1, len(chosen)), kind="stable")]
+
+    def _mixed(self, rng: np.random.Generator, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Real and synthetic items by length, with the share of the latter kept up all along."""
+        assert self.share is not None
+        if self.share in (0.0, 1.0):
+            return self._by_length(self._draw(rng, allowed & (self.synthetic == bool(self.share))), rng)
+        real = self._draw(rng, allowed & ~self.synthetic)
+        wanted = self.share / (1 - self.share) * float(self.frames[real].sum())
+        drawn: list[NDArray[np.int64]] = []
+        while sum(float(self.frames[some].sum()) for some in drawn) < wanted:
+            drawn.append(rng.permutation(self._draw(rng, allowed & self.synthetic)))
+        made = np.concatenate([real[:0], *drawn])
+        made = made[: int((np.cumsum(self.frames[made]) <= wanted).sum())]
+        return interleave(self._by_length(real, rng), self._by_length(made, rng), self.frames, self.share)
+
+
+def interleave(
+    first: NDArray[np.int64], second: NDArray[np.int64], frames: NDArray[np.int64], share: float
+) -> NDArray[np.int64]:
+    """Both, each in its order, so that ``second`` has its ``share`` of the frames everywhere, to within a clip."""
+    merged: list[int] = []
+    ahead = iter(first.tolist()), iter(second.tolist())
+    following = [next(clips, None) for clips in ahead]
+    owed = 0.0  # frames that the second lacks
+    while following[0] is not None or following[1] is not None:
+        which = int(following[0] is None or (following[1] is not None and owed > 0))
+        clip = following[which]
+        assert clip is not None
+        merged.append(clip)
+        owed += int(frames[clip]) * (share - which)
+        following[which] = next(ahead[which], None)
+    return np.asarray(merged, np.int64)
 
 
 def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ from sayso.models.subsampling import FACTOR
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.batches import Floats, Item
-from sayso.training.labels import intent_label, token_tags
+from sayso.training.labels import coarse_labels, intent_label, label_members, token_tags
 from sayso.training.loop import Corpus
 from sayso.training.progress import Meter, Say
 from sayso.training.recipe import DataConfig, Source
@@ -91,18 +91,19 @@ def gather(
     valid: list[Item] = []
     heard: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
+    coarse = coarse_labels(data.refinements, model.heads.intents)
     for part in read_parts(data) if parts is None else parts:
         source = part.source
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
             banks.append(_bank(part.train, data, f"{part.name}, copy {copy}" if copy else part.name, say, copy, source))
-            found = list(_items(banks, source, tokenizer, model, left_out))
+            found = list(_items(banks, source, tokenizer, model, left_out, tuple(coarse)))
             train += found
             weights += [source.weight] * len(found)
             heard.update(m.intent for m in map(banks[-1].meta, range(len(banks[-1]))) if m.intent is not None)
         if len(part.valid):
             banks.append(_bank(part.valid, data, f"{part.name}, valid", say))
-            valid += _items(banks, source, tokenizer, model, left_out)
-    _check_intents(model.heads, heard, say)
+            valid += _items(banks, source, tokenizer, model, left_out, tuple(coarse))
+    _check_intents(model.heads, heard, coarse, say)
     if left_out:
         say("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.most_common()))
     if not train:
@@ -113,8 +114,16 @@ def gather(
     def features(item: Item) -> Floats:
         return banks[item.bank].features(item.index).astype(np.float32)
 
+    _check_share(data.synthetic_share, train)
     order = np.random.default_rng((seed, 3)).permutation(len(valid))
-    return Corpus(train, weights, [valid[int(i)] for i in order], features)
+    return Corpus(
+        train,
+        weights,
+        [valid[int(i)] for i in order],
+        features,
+        data.synthetic_share,
+        label_members(coarse, model.heads),
+    )
 
 
 def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:
@@ -173,7 +182,12 @@ def _root() -> Path | None:
 
 
 def _items(
-    banks: Sequence[FeatureBank], source: Source, tokenizer: Tokenizer, model: ModelConfig, left_out: Counter[str]
+    banks: Sequence[FeatureBank],
+    source: Source,
+    tokenizer: Tokenizer,
+    model: ModelConfig,
+    left_out: Counter[str],
+    coarse: Sequence[str],
 ) -> Iterator[Item]:
     """The usable clips of the last bank."""
     bank = banks[-1]
@@ -192,9 +206,10 @@ def _items(
             index,
             frames,
             tokens,
-            *_meaning(meta, text, source, tokenizer, model.heads),
+            *_meaning(meta, text, source, tokenizer, model.heads, coarse),
             phones.get(meta.id, b""),
             teacher.get(meta.id),
+            (meta.source or "").startswith(manifest.SYNTHESIS),
         )
 
 
@@ -211,10 +226,10 @@ def _problem(tokens: Sequence[int], frames: int, ctc_rate: int) -> str | None:
 
 
 def _meaning(
-    meta: ClipMeta, text: str, source: Source, tokenizer: Tokenizer, heads: HeadConfig
+    meta: ClipMeta, text: str, source: Source, tokenizer: Tokenizer, heads: HeadConfig, coarse: Sequence[str]
 ) -> tuple[int, tuple[int, ...]]:
     negative = source.negative or meta.negative
-    intent = intent_label(meta.intent, negative, heads)
+    intent = intent_label(meta.intent, negative, heads, coarse)
     if meta.intent is None or not heads.tags:
         return intent, ()
     slots = [slot.model_copy(update={"text": normalise(slot.text)}) for slot in meta.slots]
@@ -222,13 +237,29 @@ def _meaning(
     return intent, token_tags(text, known, tokenizer, heads)
 
 
-def _check_intents(heads: HeadConfig, heard: Counter[str], say: Say) -> None:
+def _check_share(share: float | None, train: Sequence[Item]) -> None:
+    """Both kinds of speech must be there where a batch is to have both."""
+    made = sum(item.synthetic for item in train)
+    real = len(train) - made
+    lacking = "synthetic" if share and not made else "real" if share is not None and share < 1 and not real else ""
+    if lacking:
+        raise ConfigError(
+            f"data.synthetic_share = {share}: none of {len(train)} training clips is {lacking}. Clips are synthetic "
+            f"where their source begins with '{manifest.SYNTHESIS}', as 'sayso data synth' writes it; add a source "
+            "of the other kind, or leave the key out"
+        )
+
+
+def _check_intents(heads: HeadConfig, heard: Counter[str], coarse: Mapping[str, Sequence[str]], say: Say) -> None:
     if not heads.intents:
         return
     for name in heads.intents:
         if name not in heard:
             raise ConfigError(f"intent '{name}' of the recipe: no training clip has it; {nearest(name, heard)}")
-    others = sorted(set(heard) - set(heads.intents))
+    others = sorted(set(heard) - set(heads.intents) - set(coarse))
+    if others and coarse:
+        legal = nearest(others[0], [*heads.intents, *coarse])
+        raise ConfigError(f"clips are labelled '{others[0]}', which no version of data.refinements knows; {legal}")
     if others:
         say(f"intents that the recipe does not name, trained as speech without a meaning: {', '.join(others)}")
 

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,25 @@ from typing import Any
 import lightning_fabric
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sayso.core.errors import ConfigError
-from sayso.core.files import aside
+from sayso.core.errors import ConfigError, nearest
+from sayso.core.files import aside, whole
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.batches import Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
-from sayso.training.objective import Objective
+from sayso.training.clipping import Clipper
+from sayso.training.curriculum import Curriculum, ranks_of
+from sayso.training.difficulty import clip_losses, lengths, noisiness
+from sayso.training.noise import noisy
+from sayso.training.objective import Aids, Objective
+from sayso.training.progress import Means
 from sayso.training.recipe import TrainingConfig
+from sayso.training.sequence import SequenceLoss
 from sayso.training.transducing import transducer_greedy
 
 Say = Callable[[str], None]
@@ -37,27 +45,33 @@ Say = Callable[[str], None]
 
 @dataclass
 class Corpus:
-    """Training items with their weights, validation items, and how to get an item's features."""
+    """Training items with their weights, validation items, how to get an item's features, the share of synthetic speech
+    in a batch (None: as it comes), and the classes that each intent label may mean (L,C) (None: labels are classes)."""
 
     train: list[Item]
     weights: list[float]
     valid: list[Item]
     features: Callable[[Item], Floats]
+    synthetic_share: float | None = None
+    members: NDArray[np.bool_] | None = None
 
 
 @dataclass
 class Progress:
-    """What the loop remembers between checkpoints."""
+    """What the loop remembers between checkpoints; ``begun`` has the first step of every stage so far."""
 
     step: int = 0
     best: float = math.inf
     seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
+    begun: list[int] = field(default_factory=lambda: [0])
+    means: Means = field(default_factory=Means)
 
 
 class Trainer:
-    """One run in ``folder``; ``fit`` trains to the end or to Ctrl-C and leaves the averaged model in
-    ``folder/model``."""
+    """One run in ``folder``, from where ``folder/state`` left off; ``fit`` trains to the end or to Ctrl-C.
+
+    The averaged model is left in ``folder/model``.
+    """
 
     def __init__(
         self, model: SpeechModel, tokenizer: Tokenizer, corpus: Corpus, config: TrainingConfig, folder: Path, say: Say
@@ -66,16 +80,20 @@ class Trainer:
         self.fabric = lightning_fabric.Fabric(
             accelerator="auto", devices=1, precision="bf16-mixed" if config.precision == "bf16" else "32-true"
         )
+        _check_names(model, config)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(config.freeze) if config.freeze else True)
+            parameter.requires_grad_(not name.startswith(config.freeze))
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
         width = next((item.teacher.shape[1] for item in corpus.train if item.teacher is not None), 0)
-        if config.weights.teacher > 0 and not width:
+        weights = config.at_most()
+        if weights.teacher > 0 and not width:
             raise ConfigError(
                 "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
             )
-        self.whole = Objective(model, config.weights, config.transducer, width, config.weighting)
+        members = None if corpus.members is None else torch.from_numpy(corpus.members)
+        aids = Aids(SequenceLoss(config.sequence, self._word_errors), members, config.label_smoothing)
+        self.whole = Objective(model, weights, config.transducer, width, config.weighting, aids)
         apart = list(self.whole.weighting.parameters())
         learnt = [p for p in self.whole.parameters() if p.requires_grad and not any(p is other for other in apart)]
         groups: list[dict[str, Any]] = [
@@ -92,16 +110,20 @@ class Trainer:
         )
         self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)
-        self.views = 2 if config.weights.consistency > 0 else 1
-        self.batcher = Batcher(corpus.train, corpus.weights, config.batch_seconds / self.views, config.seed)
+        self.clipper = Clipper(config.clip, config.autoclip)
         self.progress = Progress()
+        self._resume()
+        self._enter()
+
+    def _word_errors(self, reference: Sequence[int], hypothesis: Sequence[int]) -> float:
+        return word_errors(self.tokenizer.decode(reference), self.tokenizer.decode(hypothesis)).errors
 
     def fit(self) -> Path:
-        """Train; returns the folder of the averaged model. Resumes where ``folder/state`` left off."""
-        self._resume()
+        """Train; returns the folder of the averaged model."""
         began = time.monotonic() - self.progress.seconds
         try:
             while not self._finished():
+                self._move_on()
                 cycle = self._cycle()
                 self._step()
                 self.progress.seconds = time.monotonic() - began
@@ -112,6 +134,56 @@ class Trainer:
         self._checkpoint()
         self.validate()
         return self.folder / "model"
+
+    def _move_on(self) -> None:
+        """Into the next stage, where it is due; where that was is a part of the state, since time is not repeatable."""
+        while len(self.progress.begun) <= self.config.stage_at(self._share()):
+            self.progress.begun.append(self.progress.step)
+            self._enter()
+
+    def _enter(self) -> None:
+        """The present stage: what is learnt from what."""
+        c, stage, begun = self.config, len(self.progress.begun) - 1, self.progress.begun[-1]
+        self.now = c.during(stage)
+        for name, parameter in self.raw.named_parameters():
+            parameter.requires_grad_(not name.startswith(self.now.freeze))
+        self.whole.enter(self.now.weights)
+        self.views = 2 if self.now.weights.consistency > 0 else 1
+        self.batcher = Batcher(
+            self.corpus.train,
+            self.corpus.weights,
+            c.batch_seconds / self.views,
+            c.seed,
+            curriculum=self._curriculum(stage),
+            synthetic_share=self.corpus.synthetic_share,
+            part=stage,
+        )
+        if c.stages and self.progress.step == begun:
+            name = c.stages[stage].name
+            self._log({"step": begun, "seconds": round(self.progress.seconds, 1), "stage": name})
+            self.say(f"step {begun}  stage {stage + 1} of {len(c.stages)}: {name}")
+
+    def _curriculum(self, stage: int) -> Curriculum | None:
+        """That of the stage; losses of clips are measured when it begins and kept, for they will not be the same."""
+        config, items, features = self.now.curriculum, self.corpus.train, self.corpus.features
+        if config is None:
+            return None
+        if config.by == "loss":
+            file = self.folder / f"difficulty-{stage}.npy"
+            if self.progress.step == self.progress.begun[-1]:
+                with self.average.applied(self.raw), whole(file) as fresh, fresh.open("wb") as stream:
+                    np.save(stream, clip_losses(self.raw, items, features))
+            try:
+                difficulty = np.load(file)
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"{file}: how hard clips were when the stage began cannot be read ({error}); delete "
+                    f"{self.folder / 'state'} to start anew"
+                ) from None
+        else:
+            difficulty = lengths(items) if config.by == "length" else noisiness(items, features)
+        apart = None if self.corpus.synthetic_share is None else np.asarray([item.synthetic for item in items])
+        return Curriculum(config, ranks_of(difficulty, apart))
 
     def _finished(self) -> bool:
         late = self.config.minutes is not None and self.progress.seconds >= self.config.minutes * 60
@@ -141,24 +213,42 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = group.get("own_rate") or self._rate()
         self.raw.train()
+        with self._noise():
+            self._gradients(rng)
+        clipped = self.clipper(weight for group in self.optimiser.param_groups for weight in group["params"])
+        if clipped.finite:
+            self.optimiser.step()
+        said = {"norm": clipped.norm, "clipped": float(clipped.cut), "skipped": float(not clipped.finite)}
+        said |= {"limit": clipped.limit} if c.autoclip else {}
+        for name, value in said.items():
+            self.progress.means.add(name, value)
+        self.optimiser.zero_grad()
+        self.progress.step += 1
+        self.average.update(self.raw, self.progress.step)
+
+    def _noise(self) -> AbstractContextManager[None]:
+        """Noise on the weights for one step, where that is due."""
+        noise, step = self.config.weight_noise, self.progress.step
+        if noise.std == 0 or step < noise.after:
+            return nullcontext()
+        named = [(name, weight) for name, weight in self.raw.named_parameters() if weight.requires_grad]
+        chosen = [weight for name, weight in named if not noise.only or name.startswith(noise.only)]
+        return noisy(chosen, noise.std, self.config.seed * 1_000_003 + step)
+
+    def _gradients(self, rng: np.random.Generator) -> None:
+        """Of all parts of this step's batch."""
+        c, step = self.config, self.progress.step
         for part in range(c.accumulate):
-            items = self.batcher.plan(step * c.accumulate + part)
+            items = self.batcher.plan((step - self.progress.begun[-1]) * c.accumulate + part)
             heard = [augment(self.corpus.features(item), c.spec, rng, self.views) for item in items]
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
             batch = collate(rows, [item for item in items for _ in range(self.views)])
             losses = self.model(batch, (chunk, c.left_frames), self._share())
-            self.fabric.backward(losses["total"] / c.accumulate)
+            if losses["total"].requires_grad:  # not where a stage learns what none of the clips brings
+                self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + float(value.detach()) / c.accumulate
-        norm = self.fabric.clip_gradients(self.model, self.optimiser, max_norm=c.clip, error_if_nonfinite=False)
-        healthy = bool(torch.isfinite(norm)) if isinstance(norm, Tensor) else True
-        if healthy:
-            self.optimiser.step()
-        self.progress.sums["skipped"] = self.progress.sums.get("skipped", 0.0) + float(not healthy)
-        self.optimiser.zero_grad()
-        self.progress.step += 1
-        self.average.update(self.raw, self.progress.step)
+                self.progress.means.add(name, float(value.detach()))
 
     def _report(self, *, over: bool = False) -> None:
         """Lines, validations and checkpoints that are due; ``over``: a cycle just ended, and its end is kept first."""
@@ -166,8 +256,7 @@ class Trainer:
         if over:
             self.average.end()
         if step % 50 == 0:
-            means = {k: round(v / 50, 4) for k, v in self.progress.sums.items()}
-            self.progress.sums = {}
+            means = self.progress.means.take()
             self._log({"step": step, "seconds": round(self.progress.seconds, 1), "rate": self._rate(), **means})
             self.say(f"step {step}  {100 * self._share():.0f}%  " + "  ".join(f"{k} {v:.3f}" for k, v in means.items()))
         if over or step % self.config.checkpoint_every == 0:
@@ -183,7 +272,7 @@ class Trainer:
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
-        weights, given = self.config.weights, (self.tokenizer, items, self.corpus.features)
+        weights, given = self.now.weights, (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw, ends=ends):
             errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
         wer = errors / max(1, words)
@@ -199,6 +288,8 @@ class Trainer:
         extra = {
             "seconds": self.progress.seconds,
             "best": self.progress.best if math.isfinite(self.progress.best) else None,
+            "begun": self.progress.begun,
+            "norms": self.clipper.history,
         }
         save_state(self.folder / "state", self.progress.step, self.whole, self.average, self.optimiser, extra)
         with self.average.applied(self.raw, ends=True):
@@ -208,12 +299,24 @@ class Trainer:
         state = self.folder / "state"
         if state.exists() or aside(state).exists():
             found = load_state(state, self.whole, self.average, self.optimiser)
-            self.progress = Progress(found["step"], found["best"] or math.inf, found["seconds"])
+            begun = found.get("begun", [0])  # runs that were begun before there were stages have none
+            self.progress = Progress(found["step"], found["best"] or math.inf, found["seconds"], begun)
+            self.clipper.history = found.get("norms", [])
             self.say(f"resuming {self.folder} at step {self.progress.step}")
 
     def _log(self, row: dict[str, Any]) -> None:
         with (self.folder / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
+
+
+def _check_names(model: SpeechModel, config: TrainingConfig) -> None:
+    """Every beginning of a name that stages and noise choose parameters by is that of one."""
+    names = [name for name, _ in model.named_parameters()]
+    given = [(f"stage '{stage.name}': freeze", start) for stage in config.stages for start in stage.freeze]
+    for where, start in [*given, *(("training.weight_noise.only", start) for start in config.weight_noise.only)]:
+        if not any(name.startswith(start) for name in names):
+            parts = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)}
+            raise ConfigError(f"{where}: no parameter's name begins with '{start}'; {nearest(start, parts)}")
 
 
 @torch.no_grad()

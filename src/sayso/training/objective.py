@@ -3,19 +3,39 @@ sum."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import consistency_loss, ctc_loss
+from sayso.losses import consistency_loss, ctc_loss, label_loss
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
 from sayso.training.lattice import FullConfig, FullLoss, TransducerConfig, TransducerLoss
 from sayso.training.recipe import LossWeights
+from sayso.training.sequence import Heard, SequenceConfig, SequenceLoss
 from sayso.training.weighting import FixedConfig, WeightingConfig
+
+
+@dataclass(frozen=True)
+class Aids:
+    """What losses need beside the model. ``members`` (L,C) are the classes that each intent label may mean (None: a
+    label is a class), ``smoothing`` is that of intents and slots.
+
+    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
+    the last to a teacher's features. ``transducer`` is the full one where none is given.
+    """
+
+    sequence: SequenceLoss | None = None
+    members: Tensor | None = None
+    smoothing: float = 0.0
+    phones: nn.Module | None = None
+    teacher: nn.Module | None = None
+    transducer: TransducerLoss | None = None
 
 
 class Objective(nn.Module):
@@ -28,8 +48,10 @@ class Objective(nn.Module):
         transducer: TransducerConfig | None = None,
         teacher_width: int = 0,
         weighting: WeightingConfig | None = None,
+        aids: Aids | None = None,
     ) -> None:
         super().__init__()
+        self.aids = aids or Aids()
         self.model, self.weights = model, weights
         # neither is a part of the model: they teach it and are left behind
         self.transducer = (transducer or FullConfig()).build(model)
@@ -39,35 +61,37 @@ class Objective(nn.Module):
         self.teacher = nn.Linear(model.encoder.width, teacher_width) if taught else None
         self.weighting = (weighting or FixedConfig()).build(weights.by_loss())
 
+    def enter(self, weights: LossWeights) -> None:
+        """From now on these are the weights; none that was 0 when this was made."""
+        self.weights = weights
+        self.weighting.enter(weights.by_loss())
+
     def forward(self, batch: Batch, context: tuple[int, int], share: float = 0.0) -> dict[str, Tensor]:
         """Losses by name; ``context`` is (chunk frames, left frames), chunk 0: everything visible; ``share`` is how
         much of the run is done."""
         chunk, left = context
         visible = Context(chunk, left) if chunk else Context()
-        heads = {"phones": self.phones, "teacher": self.teacher}
-        losses = objective(self.model, batch, visible, self.weights, transducer=self.transducer, **heads)
+        aids = replace(
+            self.aids,
+            phones=self.phones if self.weights.phones > 0 else None,
+            teacher=self.teacher if self.weights.teacher > 0 else None,
+            transducer=self.transducer,
+        )
+        losses = objective(self.model, batch, visible, self.weights, aids)
         shared = [weight for weight in self.model.encoder.parameters() if weight.dim() > 1][-1]
         losses["total"] = self.weighting(losses, shared, share)
         return losses | self.weighting.told(losses, share)
 
 
 def objective(
-    model: SpeechModel,
-    batch: Batch,
-    context: Context,
-    weights: LossWeights,
-    *,
-    phones: nn.Module | None = None,
-    teacher: nn.Module | None = None,
-    transducer: TransducerLoss | None = None,
+    model: SpeechModel, batch: Batch, context: Context, weights: LossWeights, aids: Aids | None = None
 ) -> dict[str, Tensor]:
     """Losses by name, not yet weighted. Sequence losses are per label: long clips must not dominate.
 
     With a weight of consistency rows 2i and 2i+1 of ``batch`` are two views of one clip.
-    ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
-    the last to a teacher's features. ``transducer`` is the full one where
-    none is given.
     """
+    aids = aids or Aids()
+    phones, teacher = aids.phones, aids.teacher
     inside = weights.intermediate > 0 or phones is not None or teacher is not None
     passed: list[Tensor] | None = [] if inside else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
@@ -85,15 +109,21 @@ def objective(
     if teacher is not None and batch.teacher is not None:
         losses["teacher"] = _taught(teacher(passed[-2:][0] if passed else encoded), batch.teacher)
     if weights.transducer > 0:
-        loss = transducer or FullLoss(FullConfig())
+        loss = aids.transducer or FullLoss(FullConfig())
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)
+    if weights.sequence > 0:
+        heard = Heard(log_probs, rows, encoded, frames)
+        judge = aids.sequence or SequenceLoss(SequenceConfig())
+        losses["sequence"] = judge(model, heard, batch.targets, batch.target_lengths)
     if model.intent is not None and bool((batch.intent >= 0).any()):
-        losses["intent"] = functional.nll_loss(model.intent(encoded, frames), batch.intent, ignore_index=-1)
+        meant = model.intent(encoded, frames)
+        losses["intent"] = label_loss(meant, batch.intent, aids.members, smoothing=aids.smoothing)
     if model.slots is not None and bool((batch.tags >= 0).any()):
         at = ctc_emission_frames(log_probs, batch.targets, rows, batch.target_lengths) // model.ctc.rate
         states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
         tags = model.slots(states, batch.targets, batch.target_lengths)
-        losses["slots"] = functional.cross_entropy(tags.float().flatten(0, 1), batch.tags.flatten(), ignore_index=-100)
+        each = (tags.float().flatten(0, 1), batch.tags.flatten())
+        losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
     return losses
 
 

@@ -1,7 +1,8 @@
-"""Work in progress as lines of text: how much is done and how long the rest will take."""
+"""Work in progress as lines of text: how much is done, how long the rest will take, and what it was on average."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,24 @@ class Meter:
         self._said = now
         left = (now - began) * (of - done) / (done - before)
         self.say(f"{self.what}: {done} of {of}, about {duration(left)} left")
+
+
+class Means:
+    """Means of named figures since they were last taken; what is not finite does not count."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """One more value of ``name``."""
+        total, count = self._sums.get(name, (0.0, 0))
+        self._sums[name] = (total + value, count + 1) if math.isfinite(value) else (total, count)
+
+    def take(self) -> dict[str, float]:
+        """The means by name, rounded; then begin anew. A figure that was never finite is left out."""
+        means = {name: round(total / count, 4) for name, (total, count) in self._sums.items() if count}
+        self._sums = {}
+        return means
 
 
 def duration(seconds: float) -> str:

@@ -7,14 +7,19 @@ Recipes hold data, never code; ``key=value`` overrides change one value at a tim
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sayso.core.config import Config, override, parse, read_toml
+from sayso.core.errors import nearest
 from sayso.data.augment import AugmentConfig
 from sayso.models.assembly import ModelConfig
+from sayso.training.curriculum import CurriculumConfig
+from sayso.training.labels import Refinement
 from sayso.training.lattice import FullConfig, TransducerConfig
+from sayso.training.noise import WeightNoiseConfig
+from sayso.training.sequence import SequenceConfig
 from sayso.training.weighting import FixedConfig, WeightingConfig
 
 
@@ -53,9 +58,12 @@ class Source(Config):
 
 class DataConfig(Config):
     """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it
-    on)."""
+    on). ``synthetic_share`` of every batch's speech is then synthetic, whatever the sources hold; None: as it comes.
+    ``refinements`` are the later versions of the intents' schema: clips may carry labels of any of them."""
 
     train: tuple[Source, ...] = ()
+    synthetic_share: float | None = Field(default=None, ge=0, le=1)
+    refinements: tuple[Refinement, ...] = ()
     tokenizer_text: tuple[str, ...] = ()
     cache: str = "runs/cache"
     processes: int = 2
@@ -87,7 +95,8 @@ class LossWeights(Config):
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
-    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them.
+    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``sequence``: expected word
+    errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already.
     """
 
     ctc: float = Field(default=0.6, ge=0)
@@ -97,6 +106,7 @@ class LossWeights(Config):
     teacher: float = Field(default=0.0, ge=0)
     transducer: float = Field(default=0.4, ge=0)
     transducer_share: float = Field(default=0.4, gt=0, le=1)
+    sequence: float = Field(default=0.0, ge=0)
     intent: float = Field(default=0.5, ge=0)
     slots: float = Field(default=0.3, ge=0)
 
@@ -111,6 +121,25 @@ class LossWeights(Config):
         return {name: value for name, value in self.model_dump().items() if name != "transducer_share"}
 
 
+class StageConfig(Config):
+    """A part of a run. ``share`` is how long it lasts, relative to the other stages. ``weights`` replaces some of
+    ``training.weights`` and ``curriculum`` that of the run while it lasts; ``freeze`` adds to ``training.freeze``."""
+
+    name: str
+    share: float = Field(default=1.0, gt=0)
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    curriculum: CurriculumConfig | None = None
+
+    @model_validator(mode="after")
+    def _known_losses(self) -> Self:
+        losses = LossWeights().by_loss()
+        for name in self.weights:
+            if name not in losses:
+                raise ValueError(f"stage '{self.name}': weights.{name} is not known; {nearest(name, losses)}")
+        return self
+
+
 class TrainingConfig(Config):
     """Optimisation. ``batch_seconds`` is the audio in one step; stop at ``steps`` or ``minutes``, whichever is first.
 
@@ -118,7 +147,10 @@ class TrainingConfig(Config):
     visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``, and ``weighting`` how
     those move. The rate falls along a
     cosine in each of ``cycles`` equal parts of the run; the mean of the weights at their ends is what is kept
-    (stochastic weight averaging; Izmailov et al. 2018).
+    (stochastic weight averaging; Izmailov et al. 2018). ``stages`` are gone through one after another; ``curriculum``
+    says which clips come first in each. Gradients are clipped to the global norm ``clip``, and with ``autoclip`` to
+    that percentile of the norms so far (10 in the paper) where it is lower. ``label_smoothing`` is that of intents and
+    slots.
     """
 
     seed: int = 0
@@ -131,7 +163,8 @@ class TrainingConfig(Config):
     cycles: int = Field(default=1, ge=1)
     decay: float = 0.02
     final_rate: float = 0.02  # of ``rate``, at the end of the cosine
-    clip: float = 2.0
+    clip: float = Field(default=2.0, gt=0)
+    autoclip: float | None = Field(default=None, gt=0, le=100)
     ema: float = 0.999
     precision: Literal["fp32", "bf16"] = "bf16"
     chunks: tuple[int, ...] = (4, 4, 8, 0)
@@ -144,7 +177,45 @@ class TrainingConfig(Config):
     weights: LossWeights = LossWeights()
     weighting: WeightingConfig = FixedConfig()
     transducer: TransducerConfig = FullConfig()
+    sequence: SequenceConfig = SequenceConfig()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     spec: SpecAugmentConfig = SpecAugmentConfig()
+    weight_noise: WeightNoiseConfig = WeightNoiseConfig()
+    curriculum: CurriculumConfig | None = None
+    stages: tuple[StageConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _stages_make_sense(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names; found {', '.join(names)}")
+        for number in range(len(names)):
+            if not any(self.during(number).weights.by_loss().values()):
+                raise ValueError(f"stage '{names[number]}': all losses have weight 0; give at least one a weight")
+        return self
+
+    def stage_at(self, share: float) -> int:
+        """Which stage is on when this share of the run is done; 0 where there are none."""
+        lasting = [stage.share for stage in self.stages]
+        ends = [sum(lasting[: number + 1]) / sum(lasting) for number in range(len(lasting) - 1)]
+        return sum(share >= end - 1e-9 for end in ends)
+
+    def during(self, number: int) -> TrainingConfig:
+        """The settings as they are in stage ``number``."""
+        if not self.stages:
+            return self
+        stage = self.stages[number]
+        changed = {
+            "weights": self.weights.model_copy(update=stage.weights),
+            "freeze": (*self.freeze, *stage.freeze),
+            "curriculum": stage.curriculum or self.curriculum,
+        }
+        return self.model_copy(update=changed)
+
+    def at_most(self) -> LossWeights:
+        """The largest weight that each loss ever has: what a run must be able to learn."""
+        every = [self.during(number).weights.by_loss() for number in range(max(1, len(self.stages)))]
+        return self.weights.model_copy(update={name: max(each[name] for each in every) for name in every[0]})
 
 
 class Recipe(Config):

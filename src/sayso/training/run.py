@@ -2,7 +2,7 @@
 
 The folder holds ``recipe.json`` (everything resolved), ``tokenizer.model``, ``metrics.jsonl``, ``curves.png``,
 ``state/`` (to go on from) and ``model/`` (the averaged weights, a checkpoint). The settings of a run are fixed when it
-begins; only how long it lasts (if it is one cycle), and with how many threads, may change later.
+begins; only how long it lasts (if it is one cycle and has no stages), and with how many threads, may change later.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, load_recipe
 
-LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles end
+LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles or stages end
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
-BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
+# model keys that may be set beside init
+DROPOUTS = ("dropout", "attention_dropout", "layer_dropout")
+BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", *(f"encoder.{name}" for name in DROPOUTS))
+NO_LOSSES = ("step", "seconds", "rate", "norm", "limit", "clipped", "skipped")  # in a line of metrics.jsonl
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
 
@@ -74,7 +77,7 @@ def draw_curves(folder: Path) -> Path | None:
     figure = require("matplotlib.figure", extra="train", purpose="drawing curves").Figure(figsize=(8, 7))
     above, below = figure.subplots(2, 1, sharex=True)
     order = sorted(steps)
-    for name in [key for key in (steps[order[-1]] if order else {}) if key not in ("step", "seconds", "rate")]:
+    for name in [key for key in (steps[order[-1]] if order else {}) if key not in NO_LOSSES]:
         above.plot(order, [steps[step].get(name) for step in order], label=name)
     above.set_ylabel("loss")
     below.plot(sorted(judged), [judged[step] for step in sorted(judged)], "o-", label="WER on valid")
@@ -100,7 +103,8 @@ def _begin(settings: Recipe, folder: Path) -> None:
             old = parse(Recipe, json.loads(file.read_text()), where=str(file))
         except ValueError as error:
             raise ConfigError(f"{file}: damaged ({error}); delete {folder} to start anew") from None
-        may = [key for key in MAY_CHANGE if settings.training.cycles == 1 or key not in LENGTH]
+        parts = settings.training.cycles > 1 or settings.training.stages
+        may = [key for key in MAY_CHANGE if not parts or key not in LENGTH]
         changed = [key for key in differing_keys(old, settings) if key not in may]
         if changed:
             raise ConfigError(
@@ -140,8 +144,15 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
 def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
     """The checkpoint's model with the encoder depth, dropout and CTC rate that the recipe itself names."""
     encoder, named = settings.model.encoder, settings.model.encoder.model_fields_set
-    if "dropout" in named:
-        config = model.config.encoder.model_copy(update={"dropout": encoder.dropout})
+    dropout = {key: getattr(encoder, key) for key in DROPOUTS if key in named}
+    if dropout:
+        unknown = [key for key in dropout if key not in type(model.config.encoder).model_fields]
+        if unknown:
+            kind = model.config.encoder.kind
+            raise ConfigError(
+                f"model.encoder.{unknown[0]}: the encoder of 'init' is '{kind}', which has none; remove it"
+            )
+        config = model.config.encoder.model_copy(update=dropout)
         again = model.config.model_copy(update={"encoder": config}).build()
         again.load_state_dict(model.state_dict())
         model = again

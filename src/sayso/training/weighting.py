@@ -103,9 +103,12 @@ class Weighting(nn.Module):
         """The sum to be minimised. ``shared`` is the last weight that all losses share, ``share`` how much of the run
         is done. While training (gradients on) the kinds that learn from the losses do so here."""
         self.learn(losses, shared)
-        return torch.stack(
-            [self.weights[name] * self.term(name, losses[name], share) for name in self._of(losses)]
-        ).sum()
+        terms = [self.weights[name] * self.term(name, losses[name], share) for name in self._of(losses)]
+        return torch.stack(terms).sum() if terms else 0.0 * next(iter(losses.values()))
+
+    def enter(self, weights: Mapping[str, float]) -> None:
+        """From now on these are the recipe's weights; 0 is legal, a loss that had no weight at first is not there."""
+        self.weights = {name: weights[name] for name in self.names}
 
     def learn(self, losses: Mapping[str, Tensor], shared: nn.Parameter | None) -> None:
         """Nothing."""
@@ -125,7 +128,7 @@ class Weighting(nn.Module):
         return {f"{name}_weight": self.multiplier(name, share).detach() for name in self._of(losses)}
 
     def _of(self, losses: Mapping[str, Tensor]) -> list[str]:
-        return [name for name in losses if name in self.weights]
+        return [name for name in losses if self.weights.get(name, 0) > 0]
 
 
 class Scheduled(Weighting):
@@ -236,6 +239,8 @@ class Dwa(Weighting):
             self.sums.zero_()
         self.calls += 1
         for name in self._of(losses):
+            if not bool(losses[name].isfinite()):
+                continue  # that step is left out too
             self.sums[:, self.names.index(name)] += torch.stack([losses[name].detach().float(), self.sums.new_ones(())])
 
     def multiplier(self, name: str, share: float) -> Tensor:

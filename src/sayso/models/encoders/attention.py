@@ -32,6 +32,8 @@ class AttentionSettings(EncoderSettings):
 
     heads: int = 4
     feedforward: int = Field(default=768, ge=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)  # the chance that a query does not see a key
+    layer_dropout: float = Field(default=0.0, ge=0, lt=1)  # the chance that training leaves out a layer
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Attention(nn.Module):
     def __init__(self, c: AttentionSettings) -> None:
         super().__init__()
         self.heads, self.size = c.heads, c.width // c.heads
+        self.dropout = nn.Dropout(c.attention_dropout)
         self.norm = nn.LayerNorm(c.width)
         self.query = nn.Linear(c.width, c.width)
         self.key = nn.Linear(c.width, c.width, bias=False)
@@ -105,7 +108,7 @@ class Attention(nn.Module):
         scores = torch.matmul(q, k.transpose(2, 3)) * self.size**-0.5
         # finite, so that a row without anything to see is no NaN; exp of it is exactly zero beside anything seen
         weights = torch.softmax(scores.masked_fill(~look.mask, -1e9), dim=-1)
-        seen = self.out(torch.matmul(weights.to(v.dtype), v).transpose(1, 2).flatten(2))
+        seen = self.out(torch.matmul(self.dropout(weights).to(v.dtype), v).transpose(1, 2).flatten(2))
         return turn, seen, Memory(key, value, None if memory is None else memory.conv, held)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -169,10 +172,17 @@ class AttentionEncoder(Encoder[AttentionState]):
         turn = self._turn(size, x)
         look = Look(turn, turn, mask[:, None])
         for layer in self.layers:
-            x, _ = layer(x, look, None)
+            if not self._left_out():
+                x, _ = layer(x, look, None)
             if passed is not None:
                 passed.append(self.finish(x) * inside[:, :, None])
         return self.finish(x) * inside[:, :, None], frames
+
+    def _left_out(self) -> bool:
+        """Whether this batch goes past a layer (stochastic depth as LayerDrop; Fan et al. 2020, arXiv:1909.11556):
+        nothing is rescaled, so that judging and streams see the layers as they are."""
+        rate = self.config.layer_dropout
+        return self.training and rate > 0 and float(torch.rand(())) < rate
 
     def finish(self, x: Tensor) -> Tensor:
         """What stands behind the stack: nothing here."""
