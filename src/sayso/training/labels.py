@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sayso.core.result import Slot
 from sayso.models.heads import HeadConfig
+from sayso.nlu.trees import spoken_slots
 from sayso.text.tokenizer import Tokenizer
 
 OUTSIDE = "O"
@@ -33,16 +34,8 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
         return ()
     words = text.split()
     tags = [OUTSIDE] * len(words)
-    taken = 0
-    for slot in slots:
-        spoken = slot.text.split()
-        if not spoken:
-            continue
-        for start in [*range(taken, len(words)), *range(0, taken)]:
-            if words[start : start + len(spoken)] == spoken and set(tags[start : start + len(spoken)]) == {OUTSIDE}:
-                tags[start : start + len(spoken)] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (len(spoken) - 1)
-                taken = start + len(spoken)
-                break
+    for slot, start, end in spoken_slots(words, slots):
+        tags[start:end] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (end - start - 1)
     result: list[int] = []
     for word, tag in zip(words, tags, strict=True):
         inside = tag.replace("B-", "I-", 1)
