@@ -1,12 +1,14 @@
 """Losses: tensors, lengths and pure functions in, a number out. They never see models."""
 
 from sayso.losses.consistency import consistency_loss
+from sayso.losses.cross_entropy import cross_entropy_loss
 from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
 from sayso.losses.lean import transducer_loss_lean
 from sayso.losses.pruned import transducer_loss_pruned, transducer_loss_simple
 from sayso.losses.transducer import transducer_loss
 
 LOSSES = {
+    "cross_entropy": cross_entropy_loss,
     "ctc": ctc_loss,
     "ctc_lattice": ctc_loss_lattice,
     "transducer": transducer_loss,
@@ -18,6 +20,7 @@ LOSSES = {
 __all__ = [
     "LOSSES",
     "consistency_loss",
+    "cross_entropy_loss",
     "ctc_loss",
     "ctc_loss_lattice",
     "transducer_loss",
