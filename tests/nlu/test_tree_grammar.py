@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sayso.core.trees import TreeSchema
-from sayso.nlu.tree_grammar import TreeGrammar
-from sayso.nlu.trees import decoupled, read_trees, words, write_trees
+from sayso.nlu.domain import load_domain
+from sayso.nlu.sample import sample
+from sayso.nlu.tree_grammar import TreeGrammar, domain_trees
+from sayso.nlu.trees import decoupled, flat_tree, read_trees, schema_of, words, write_trees
 
 PIECES = ("<blk>", "<unk>", "▁a", "b", "▁")
 TABLES = {
@@ -135,6 +138,17 @@ def test_meanings_become_tokens_and_come_back() -> None:
         grammar.decode([2, 3, 99])
     with pytest.raises(ValueError, match="not legal"):
         grammar.decode([2])
+
+
+def test_a_domain_is_a_schema() -> None:
+    domain = load_domain(Path(__file__).parents[2] / "domains" / "home.yaml")
+    schema = domain_trees(domain)
+    assert set(schema.intents) == set(domain.intents) and not schema.nested
+    drawn = sample(domain, 400, seed=0)
+    trees = [flat_tree(u.text, u.intent, u.slots) for u in drawn]
+    spoken = schema_of(trees)
+    assert all(set(slots) <= set(schema.intents[name]) for name, slots in spoken.intents.items())
+    assert sum(map(len, spoken.intents.values())) == sum(map(len, schema.intents.values()))
 
 
 def test_a_tokenizer_that_opens_no_word_is_refused() -> None:

@@ -86,6 +86,14 @@ def test_frames_come_back() -> None:
         ("AT", "[IN:DAY ]", "next friday"),
     ]
     assert trees_of(frames) == decoupled(read_trees(DEEP))
+    times = [(float(i), i + 0.5) for i in range(len(words(read_trees(DEEP))))]
+    timed = frames_of(read_trees(DEEP), times)
+    assert [(s.text, s.start, s.end) for frame in timed for s in frame.slots] == [
+        ("the eagles game next friday", 3.0, 7.5),
+        ("eagles", 4.0, 4.5),
+        ("next friday", 6.0, 7.5),
+        ("jazz", 10.0, 10.5),
+    ]
 
 
 def test_a_flat_meaning_around_its_words() -> None:

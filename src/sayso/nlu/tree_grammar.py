@@ -17,11 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayso.core.trees import CLOSE, INTENT, SLOT, TreeSchema
+from sayso.nlu.grammar import Chars, Node, Ref, Seq
+from sayso.nlu.schema import Domain
 from sayso.nlu.trees import Parts, Tree, decoupled
 from sayso.text.tokenizer import UNKNOWN
 
 Mask = NDArray[np.bool_]
 _NO_WORD, _IN_WORD, _HALF_WORD = range(3)  # a half word has its space but no letter
+
+
+def domain_trees(domain: Domain) -> TreeSchema:
+    """The schema of a domain: every intent with the slots that its templates speak; nothing nested."""
+    found: dict[str, dict[str, None]] = {name: {} for name in domain.intents}
+    for template in domain.templates:
+        _refer(template.tree, found.setdefault(template.intent, {}), set())
+    return TreeSchema(intents={name: tuple(slots) for name, slots in found.items()})
 
 
 class Place(NamedTuple):
@@ -168,6 +178,18 @@ class TreeGrammar:
         mask = np.zeros(self.size, dtype=np.bool_)
         mask[list(tokens)] = True
         return mask
+
+
+def _refer(node: Node, slots: dict[str, None], seen: set[int]) -> None:
+    """Add the slots of all lists below ``node``; rules are shared between templates, each is looked at once."""
+    if id(node) in seen or isinstance(node, Chars):
+        return
+    seen.add(id(node))
+    if isinstance(node, Ref):
+        slots[node.slot] = None
+        return
+    for part in node.parts if isinstance(node, Seq) else node.options:
+        _refer(part, slots, seen)
 
 
 def _filled(open_: tuple[tuple[int, bool], ...]) -> tuple[tuple[int, bool], ...]:

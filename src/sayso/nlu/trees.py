@@ -1,13 +1,15 @@
 """Meanings as trees of words: read, written, compared, and as the frames of a result.
 
 The written form is that of TOP (Gupta et al. 2018): ``[IN:NAME words [SL:NAME words ] ]``, where a slot may hold
-intents again and several intents may stand side by side. Decoupled trees (Aghajanyan et al. 2020) keep the words of slots only.
+intents again and several intents may stand side by side. Decoupled trees (Aghajanyan et al. 2020) keep the words of
+slots only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from sayso.core.errors import DataError
 from sayso.core.result import Frame, Intent, Slot
@@ -84,6 +86,17 @@ def skeleton(parts: Iterable[str | Tree]) -> Parts:
     return _sorted(tuple(Tree(part.label, skeleton(part.parts)) for part in parts if isinstance(part, Tree)))
 
 
+def respelled(parts: Iterable[str | Tree], spell: Callable[[str], str]) -> Parts:
+    """With words as ``spell`` writes them; it is given all that stand side by side at once."""
+    found: list[str | Tree] = []
+    for is_word, run in groupby(parts, key=lambda part: isinstance(part, str)):
+        if is_word:
+            found += spell(" ".join(part for part in run if isinstance(part, str))).split()
+        else:
+            found += [Tree(part.label, respelled(part.parts, spell)) for part in run if isinstance(part, Tree)]
+    return tuple(found)
+
+
 def flat_tree(text: str, intent: str, slots: Sequence[Slot]) -> Parts:
     """One intent around all of ``text``, with those of its slots that are spoken in it.
 
@@ -118,13 +131,14 @@ def spoken_slots(said: Sequence[str], slots: Iterable[Slot]) -> list[tuple[Slot,
     return found
 
 
-def frames_of(parts: Iterable[str | Tree]) -> tuple[Frame, ...]:
+def frames_of(parts: Iterable[str | Tree], times: Sequence[tuple[float, float]] = ()) -> tuple[Frame, ...]:
     """Frames of a result: every intent before those inside its slots, which name it as ``parent``.
 
-    A slot's ``value`` is its words, or what is written inside it where that holds intents.
+    A slot's ``value`` is its words, or what is written inside it where that holds intents. ``times`` are start and end
+    of all ``words`` in seconds; without them slots have none.
     """
     frames: list[Frame] = []
-    _collect(parts, None, frames)
+    _collect(parts, None, frames, times)
     return tuple(frames)
 
 
@@ -178,25 +192,30 @@ def _sorted(parts: Parts) -> Parts:
     return (*spoken, *sorted(trees, key=lambda tree: write_trees([tree])))
 
 
-def _collect(parts: Iterable[str | Tree], parent: int | None, frames: list[Frame]) -> None:
+def _collect(
+    parts: Iterable[str | Tree], parent: int | None, frames: list[Frame], times: Sequence[tuple[float, float]]
+) -> None:
+    """Add the frames of ``parts``; ``times`` are those of their words."""
     for part in parts:
-        if isinstance(part, str):
-            continue
-        if not part.is_intent:
-            _collect(part.parts, parent, frames)
-            continue
-        place = len(frames)
-        slots = tuple(_slot(slot) for slot in part.parts if isinstance(slot, Tree))
-        frames.append(Frame(intent=Intent(name=part.name), slots=slots, parent=parent))
-        _collect(part.parts, place, frames)
+        count = len(words([part]))
+        mine, times = times[:count], times[count:]
+        if isinstance(part, Tree) and part.is_intent:
+            frames.append(Frame(intent=Intent(name=part.name), slots=tuple(_slots(part, mine)), parent=parent))
+            _collect(part.parts, len(frames) - 1, frames, mine)
+        elif isinstance(part, Tree):
+            _collect(part.parts, parent, frames, mine)
 
 
-def _slot(tree: Tree) -> Slot:
-    text = " ".join(words(tree.parts))
-    holds = any(isinstance(part, Tree) for part in tree.parts)
-    return Slot(
-        name=tree.name, value=write_trees(_spoken_in_slots(tree.parts, inside=True)) if holds else text, text=text
-    )
+def _slots(intent: Tree, times: Sequence[tuple[float, float]]) -> Iterator[Slot]:
+    for part in intent.parts:
+        spoken = words([part])
+        mine, times = times[: len(spoken)], times[len(spoken) :]
+        if isinstance(part, Tree):
+            text = " ".join(spoken)
+            holds = any(isinstance(inner, Tree) for inner in part.parts)
+            value = write_trees(_spoken_in_slots(part.parts, inside=True)) if holds else text
+            start, end = (mine[0][0], mine[-1][1]) if mine else (None, None)
+            yield Slot(name=part.name, value=value, text=text, start=start, end=end)
 
 
 def _held(slot: Slot) -> Parts:

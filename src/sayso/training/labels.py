@@ -1,5 +1,5 @@
-"""Meaning as training targets: intent numbers, and BIO tags on tokens found by matching slot words in the
-transcript."""
+"""Meaning as training targets: intent numbers, BIO tags on tokens found by matching slot words in the transcript, and
+trees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from sayso.core.result import Slot
 from sayso.models.heads import HeadConfig
-from sayso.nlu.trees import spoken_slots
+from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.nlu.trees import flat_tree, read_trees, respelled, spoken_slots
+from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 
 OUTSIDE = "O"
@@ -42,3 +44,19 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
         for position, _ in enumerate(tokenizer.encode(word)):
             result.append(heads.tags.index(tag if position == 0 else inside))
     return tuple(result)
+
+
+def tree_tokens(
+    text: str, meaning: tuple[str, Sequence[Slot]] | None, tree: str | None, grammar: TreeGrammar, tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """What a decoder is to write: ``tree``, else the ``meaning`` (intent and slots) around ``text``; where the schema
+    has no intents, ``text``. Empty where none is known or the schema does not allow it."""
+    if not grammar.schema.intents:
+        parts = read_trees(text)
+    elif tree is not None:
+        parts = respelled(read_trees(tree), normalise)
+    elif meaning is not None:
+        parts = flat_tree(text, *meaning)
+    else:
+        return ()
+    return grammar.encode(parts, tokenizer.encode) or ()

@@ -75,6 +75,10 @@ class Trainer:
             raise ConfigError(
                 "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
             )
+        if config.weights.decoder > 0 and (model.decoder is None or not any(item.tree for item in corpus.train)):
+            raise ConfigError(
+                "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"
+            )
         self.whole = Objective(model, config.weights, config.transducer, width, config.weighting)
         apart = list(self.whole.weighting.parameters())
         learnt = [p for p in self.whole.parameters() if p.requires_grad and not any(p is other for other in apart)]

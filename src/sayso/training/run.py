@@ -28,7 +28,14 @@ from sayso.training.recipe import DataConfig, Recipe, load_recipe
 
 LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles end
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
-BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
+BESIDE_INIT = (
+    "heads",
+    "ctc_rate",
+    "decoder",
+    "trees",
+    "encoder.layers",
+    "encoder.dropout",
+)  # model keys that may be set beside init
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
 
@@ -116,7 +123,10 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
     heads = settings.model.heads
     if settings.init is not None:
         others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
-        model, tokenizer = load_checkpoint(Path(settings.init), heads=heads if heads.intents or heads.tags else None)
+        decoder = None if settings.model.decoder is None else (settings.model.decoder, settings.model.trees)
+        model, tokenizer = load_checkpoint(
+            Path(settings.init), heads=heads if heads.intents or heads.tags else None, decoder=decoder
+        )
         if others:
             raise ConfigError(
                 f"'init' fixes the model; model.{others[0]} cannot be set beside it. Only {', '.join(BESIDE_INIT)} may"
