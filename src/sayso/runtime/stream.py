@@ -49,8 +49,10 @@ class Stream:
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
-        self._keep_encoded = engine.graph("slots") is not None and engine.combine.slot_weight > 0
+        votes = engine.graph("slots") is not None and engine.combine.slot_weight > 0
+        self._keep_encoded = votes or engine.parser is not None
         self._encoded: list[Floats] = []
+        self._log_probs: list[Floats] = []
         self._intent: Floats | None = None
         self._nonblank = self._samples = 0
         self._stable = ""
@@ -210,6 +212,7 @@ class Stream:
             self._intent = heard.intent
         if self._keep_encoded:
             self._encoded.append(heard.encoded)
+            self._log_probs.append(heard.log_probs)
 
     def _utterance(self) -> Utterance:
         speech_s = self._nonblank * self._engine.ctc_frame_s
@@ -227,6 +230,7 @@ class Stream:
             truncated=self.truncated,
             intent=self._intent,
             encoded=np.concatenate(self._encoded) if self._encoded else None,
+            log_probs=np.concatenate(self._log_probs) if self._log_probs else None,
         )
 
     def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:

@@ -122,7 +122,8 @@ class TransformerDecoder(nn.Module):
 
     def _embedded(self, labels: Tensor, places: Tensor) -> Tensor:
         x = self.embedding(labels) * math.sqrt(self.width)
-        return self.dropout(x + _sinusoids(places, self.width).to(x.dtype))
+        out: Tensor = self.dropout(x + _sinusoids(places, self.width).to(x.dtype))
+        return out
 
     def _layers(self) -> list[_Layer]:
         return [layer for layer in self.layers if isinstance(layer, _Layer)]
