@@ -17,7 +17,8 @@ WIDTH, VOCAB = 4, 5
 
 
 class Case(NamedTuple):
-    """The axes of each tensor that learns (T frames, P = U + 1 positions), its width, and how the loss is called."""
+    """The axes of each tensor that learns (T frames, U labels, P = U + 1 positions), its width, and how the loss is
+    called."""
 
     axes: tuple[str, ...]
     width: int
@@ -40,7 +41,17 @@ def joined(name: str, **options: Any) -> Case:
     return Case(("T", "P"), WIDTH, call)
 
 
+def labelled(name: str, **options: Any) -> Case:
+    """A loss that knows no frames."""
+
+    def call(x: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, **more: Any) -> Tensor:
+        return LOSSES[name](x, targets, labels, **options, **more)
+
+    return Case(("U",), VOCAB, call)
+
+
 CASES = {
+    "cross_entropy": labelled("cross_entropy", smoothing=0.2),
     "ctc": ctc("ctc"),
     "ctc_lattice": ctc("ctc_lattice"),
     "transducer": Case(("TP",), VOCAB, LOSSES["transducer"]),
@@ -57,14 +68,14 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def inputs(case: Case, scale: float = 1.0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(6)
-    sizes = {"T": 9, "P": 4}
+    sizes = {"T": 9, "U": 3, "P": 4}
     shapes = [(4, *(sizes[axis] for axis in axes), case.width) for axes in case.axes]
     return [scale * torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
 def own(case: Case, row: int) -> list[tuple[slice, ...]]:
     """Where a row's own part of each input is."""
-    size = {"T": slice(int(FRAMES[row])), "P": slice(int(LABELS[row]) + 1)}
+    size = {"T": slice(int(FRAMES[row])), "U": slice(int(LABELS[row])), "P": slice(int(LABELS[row]) + 1)}
     return [(slice(row, row + 1), *(size[axis] for axis in axes)) for axes in case.axes]
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("lhotse", reason="lhotse is part of the train extra", exc_ty
 
 from sayso.core.errors import DataError
 from sayso.core.result import Slot
-from sayso.data.manifest import make_cut, meaning, read, summary, to_example, write
+from sayso.data.manifest import make_cut, meaning, read, summary, to_example, write, written_frames
 from sayso.evaluation.examples import read_examples
 
 SLOT = Slot(name="area", value="Kitchen", text="the kitchen")
@@ -37,6 +37,19 @@ def test_round_trip_and_the_judge(tmp_path: Path, name: str) -> None:
     assert [cut.to_dict() for cut in back] == [cut.to_dict() for cut in cuts]  # type: ignore[attr-defined]
     first = path.read_bytes()
     assert write(back, path).read_bytes() == first
+
+
+def test_nested_meanings(tmp_path: Path) -> None:
+    tree = "[IN:go go to [SL:to [IN:event the [SL:name party ] ] ] ]"
+    cut = make_cut("a", tmp_path / "a.flac", "go to the party", duration=1.0, custom=meaning(frames=tree))
+    (back,) = read(write([cut], tmp_path / "cuts.jsonl"))
+    assert written_frames(back) == tree and written_frames(_cuts(tmp_path)[0]) is None
+    assert to_example(back).intent is None
+    for wrong in ("[IN:go go", [tree]):
+        cut.supervisions[0].custom["frames"] = wrong
+        (tmp_path / "wrong.jsonl").unlink(missing_ok=True)
+        with pytest.raises(DataError, match=r"wrong\.jsonl:1: cut a: 'frames' must be a tree"):
+            read(write([cut], tmp_path / "wrong.jsonl"))
 
 
 def test_a_folder_may_move(tmp_path: Path) -> None:

@@ -264,6 +264,38 @@ def test_how_long_may_change(recipe: Path, straight: Path, tmp_path: Path) -> No
     assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 9
 
 
+WRITING = [
+    'model.decoder={"width": 16, "layers": 1, "heads": 2, "feedforward": 24}',
+    'model.trees.intents={"paint": ["colour"], "show": ["colour"]}',
+    "training.weights.decoder=0.5",
+]
+
+
+def test_a_run_with_a_decoder_resumes_and_is_begun_on_a_checkpoint(
+    recipe: Path, straight: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        train(recipe, WRITING, tmp_path / "run", kill_at(6))
+    said: list[str] = []
+    train(recipe, WRITING, tmp_path / "run", said.append)
+    train(recipe, WRITING, tmp_path / "whole", lambda text: None)
+    assert any("24 training clips say what the decoder may write, 0 do not" in line for line in said)
+    first, second = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert "decoder.out.weight" in first and all(torch.equal(first[name], second[name]) for name in second)
+    lines = recipe.read_text().splitlines()
+    fixed = ("vocab", "encoder", "predictor", "joiner", "heads")
+    again = tmp_path / "again.toml"
+    again.write_text("\n".join(line for line in lines if not line.startswith(fixed)))
+    short = ["training.steps=1", "training.rate=0", f"init={straight / 'model'}"]
+    begun = train(again, [*short, *WRITING], tmp_path / "begun", lambda text: None)
+    known = weights(straight)
+    assert weights(begun)["decoder.out.weight"].shape[0] == 18 + 1 + 4
+    assert all(torch.equal(weights(begun)[name], value) for name, value in known.items())
+    short[2] = f"init={begun / 'model'}"
+    kept = train(again, [*short, WRITING[2]], tmp_path / "kept", lambda text: None)
+    assert all(torch.equal(weights(kept)[name], value) for name, value in weights(begun).items())
+
+
 def test_a_checkpoint_goes_on_with_more_rows_of_ctc(recipe: Path, straight: Path, tmp_path: Path) -> None:
     lines = recipe.read_text().splitlines()
     fixed = ("vocab", "encoder", "predictor", "joiner", "heads")

@@ -7,17 +7,28 @@ knowledge of the architecture to stream it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
 from sayso.core.config import Config
+from sayso.core.trees import TreeSchema
 
 FORMAT = 1
-ROLES = ("encoder", "encoder2", "predictor", "vocab_predictor", "joiner", "ctc", "decoder", "bias", "intent", "slots")
 Role = Literal[
-    "encoder", "encoder2", "predictor", "vocab_predictor", "joiner", "ctc", "decoder", "bias", "intent", "slots"
-]
+    "encoder",
+    "encoder2",
+    "predictor",
+    "vocab_predictor",
+    "joiner",
+    "ctc",
+    "memory",
+    "decoder",
+    "bias",
+    "intent",
+    "slots",
+]  # memory: what a decoder keeps of the encoder's frames
+ROLES: tuple[str, ...] = get_args(Role)
 
 
 class StatePair(Config):
@@ -43,8 +54,8 @@ class GraphSpec(Config):
 class PassSpec(Config):
     """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text.
 
-    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``) or
-    ``open_slots`` (what open slots hold, its ``open_slots``).
+    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``),
+    ``open_slots`` (what open slots hold, its ``open_slots``) or ``parser`` (the decoder, its ``parser``).
     """
 
     name: str
@@ -86,6 +97,8 @@ class Manifest(Config):
     domain: str | None = None
     intents: tuple[IntentSpec, ...] = ()
     tags: tuple[str, ...] = ()  # classes of the slot head
+    trees: TreeSchema | None = None  # meanings that the decoder may write
+    parser: dict[str, Any] = Field(default_factory=dict)  # search of the decoder
     search: dict[str, Any] = Field(default_factory=dict)
     free: dict[str, Any] = Field(default_factory=dict)  # search of the free text; empty: older than the choice
     open_slots: dict[str, Any] = Field(default_factory=dict)  # how open slots are heard again; empty: they are not

@@ -31,7 +31,7 @@ from sayso.core.errors import AudioError, DataError
 from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.data.augment import AugmentConfig, Augmenter, load_noises, load_rooms, noise_files
-from sayso.data.manifest import to_example
+from sayso.data.manifest import to_example, written_frames
 
 Half = NDArray[np.float16]
 Progress = Callable[[int, int], None]
@@ -52,6 +52,7 @@ class ClipMeta:
     source: str | None
     duration: float
     negative: bool
+    tree: str | None = None  # written, where the meaning is more than an intent with slots
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, r
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for cut in cuts:
         row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio"})]
+        tree = written_frames(cut)
+        row += [] if tree is None else [tree]  # banks older than trees stay what they were
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -238,6 +241,7 @@ def _meta(cut: Any) -> dict[str, Any]:
         "source": example.source,
         "duration": float(cut.duration),
         "negative": example.negative,
+        "tree": written_frames(cut),
     }
 
 

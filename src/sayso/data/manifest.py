@@ -1,9 +1,10 @@
 """Lhotse ``CutSet`` JSONL with meaning: how Sayso keeps what recordings say.
 
-A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain``
-and ``source``. ``"intent": null`` written out means that the recording must be rejected; without the key the intent
-is unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where it lies inside,
-so a folder of data may be moved; in memory the paths are absolute.
+A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain`` and
+``source``, and ``frames`` where a meaning has several or nested ones: written as a tree (``nlu/trees.py``),
+``[IN:NAME words [SL:NAME words ] ]``. ``"intent": null`` written out means that the recording must be rejected; without
+the key the intent is unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where
+it lies inside, so a folder of data may be moved; in memory the paths are absolute.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sayso.audio.decode import info
 from sayso.core.errors import DataError
 from sayso.core.files import whole
 from sayso.core.result import Example, Slot
+from sayso.nlu.trees import read_trees, write_trees
 
 SYNTHESIS = "synthesis:"  # how the source of speech that nobody spoke begins
 
@@ -73,15 +75,32 @@ def meaning(
     domain: str | None = None,
     source: str | None = None,
     negative: bool = False,
+    frames: str | None = None,
 ) -> dict[str, Any]:
-    """The ``custom`` of a supervision. ``negative`` writes ``intent`` None out: must be rejected."""
+    """The ``custom`` of a supervision. ``negative`` writes ``intent`` None out: must be rejected. ``frames`` is a
+    written tree."""
     if negative and intent is not None:
         raise DataError(f"an example cannot be negative and mean '{intent}'; give one of the two")
     result: dict[str, Any] = {"domain": domain, "source": source}
     if intent is not None or negative:
         result["intent"] = intent
         result["slots"] = [{"name": slot.name, "value": slot.value, "text": slot.text} for slot in slots]
+    if frames is not None:
+        result["frames"] = frames
     return result
+
+
+def written_frames(cut: MonoCut) -> str | None:
+    """The cut's meaning as a written tree, None where it has none; ``DataError`` where it is malformed."""
+    frames = (cut.supervisions[0].custom or {}).get("frames") if cut.supervisions else None
+    if frames is None:
+        return None
+    try:
+        return write_trees(read_trees(frames))
+    except (DataError, AttributeError) as error:
+        raise DataError(
+            f"cut {cut.id}: 'frames' must be a tree, '[IN:NAME words [SL:NAME words ] ]' ({error})"
+        ) from None
 
 
 def to_example(cut: MonoCut) -> Example:
@@ -181,6 +200,7 @@ def _cut(line: str, where: str, folder: Path) -> MonoCut:
         source = cut.recording.sources[0]
         source.source = str((folder / audio_path(cut)).absolute())
         to_example(cut)
+        written_frames(cut)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:

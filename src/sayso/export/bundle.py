@@ -22,6 +22,7 @@ from sayso.core.config import Config
 from sayso.core.errors import BundleError
 from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
+from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs
@@ -62,6 +63,7 @@ class ExportConfig(Config):
     search: dict[str, Any] = Field(default_factory=dict)
     free: FreeConfig = FreeConfig()
     open_slots: OpenSlotConfig | None = None
+    parser: AttentionBeamConfig = AttentionBeamConfig()
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
@@ -83,7 +85,8 @@ def export_bundle(
 
     ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``checks`` are
     held-out recordings as samples: what they show stands in ``figures["verification"]``. ``automaton`` None makes a
-    bundle that transcribes. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
+    bundle that understands by the model's decoder, if there is one, and otherwise transcribes; beside an automaton a
+    decoder is left out. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
     the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
     """
     _check(model, tokenizer, automaton)
@@ -94,7 +97,8 @@ def export_bundle(
     error = verify_graphs(
         model, exact, heard[:_PROOF_CLIPS] or [_noise(features)], config.chunk_frames, config.left_frames
     )
-    graphs = dict(exact)
+    unused = () if automaton is None else ("memory", "decoder")
+    graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
         graphs["encoder"] = quantise(exact["encoder"], heard, FACTOR * config.chunk_frames)
     files = {graph.spec.file: graph.data for graph in graphs.values()}
@@ -140,6 +144,8 @@ def _manifest(
     features = FeatureConfig(mels=model.config.encoder.mels)
     frame_ms = round(FACTOR * features.shift_ms)
     context = Context(config.chunk_frames, config.left_frames)
+    parses = "decoder" in graphs
+    second = (PassSpec(name="parse", when="endpoint", graphs=("memory", "decoder"), search="parser"),) if parses else ()
     first: list[Role] = [role for role in ("encoder", "ctc", "predictor", "joiner", "intent") if role in graphs]
     return Manifest(
         name=config.name,
@@ -157,6 +163,7 @@ def _manifest(
             PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "free"),
             PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
             *((PassSpec(name="open slots", when="endpoint", search="open_slots"),) if config.open_slots else ()),
+            *second,
         ),
         graphs={role: graph.spec for role, graph in graphs.items()},
         precision="int8" if config.int8 else "fp32",
@@ -165,6 +172,8 @@ def _manifest(
         domain=automaton.domain if automaton is not None else None,
         intents=_intents(model, automaton, config),
         tags=model.config.heads.tags,
+        trees=model.config.trees if parses else None,
+        parser=config.parser.model_dump(mode="json") if parses else {},
         search=config.search,
         free=config.free.model_dump(mode="json"),
         open_slots={} if config.open_slots is None else config.open_slots.model_dump(mode="json"),
@@ -235,9 +244,9 @@ def _packed(file: str) -> bytes:
 
 
 def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:
-    """In the order of the head's classes; without a head, of the domain's meanings."""
-    names: Sequence[str] = model.config.heads.intents
-    if not names and automaton is not None:
+    """In the order of the head's classes; without a head, of the domain's meanings or of the decoder's trees."""
+    names: Sequence[str] = model.config.heads.intents or tuple(model.config.trees.intents)
+    if not model.config.heads.intents and automaton is not None:
         names = list(dict.fromkeys(meaning.intent for meaning in automaton.meanings))
     given = {spec.name: spec for spec in config.intents}
     return tuple(given.get(name, IntentSpec(name=name)) for name in names)

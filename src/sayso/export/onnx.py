@@ -13,7 +13,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -22,13 +22,15 @@ from torch import Tensor, nn
 
 from sayso.core.manifest import GraphSpec, Role, StatePair
 from sayso.models.assembly import SpeechModel
+from sayso.models.decoders import Decoder
+from sayso.models.decoders.transformer import Memory
 from sayso.models.heads import IntentHead, SlotHead
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 
 _OPSET = 18
 BATCH = torch.export.Dim("batch", min=1, max=4096)
-_TOKENS = torch.export.Dim("tokens", min=1, max=4096)
+_FREE = torch.export.Dim("free", min=1, max=1 << 20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
         graphs["intent"] = _intent(model.intent, frames, counts)
     if model.slots is not None:
         graphs["slots"] = _slots(model.slots, width)
+    if model.decoder is not None:
+        graphs |= _decoder(model.decoder, width)
     return graphs
 
 
@@ -68,7 +72,7 @@ class _Names:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     states: tuple[StatePair, ...] = ()
-    tokens: tuple[str, ...] = ()  # inputs whose second axis is free
+    free: Mapping[str, int] = field(default_factory=dict)  # inputs with another free axis than the batch
 
 
 class _Encoder(nn.Module):
@@ -101,6 +105,27 @@ class _Predictor(nn.Module):
         state = self._kind.from_named(dict(zip(self._names, states, strict=True)))
         out, following = self.predictor.advance(labels, state)
         return (out, *following.named().values())
+
+
+class _Memory(nn.Module):
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        memory = self.decoder.memory(x, lengths)
+        return memory.keys, memory.values, memory.heard
+
+
+class _Decoder(nn.Module):
+    def __init__(self, decoder: Decoder, names: Sequence[str], kind: Any) -> None:
+        super().__init__()
+        self.decoder, self._names, self._kind = decoder, tuple(names), kind
+
+    def forward(self, labels: Tensor, keys: Tensor, values: Tensor, heard: Tensor, *states: Tensor) -> tuple[Any, ...]:
+        state = self._kind.from_named(dict(zip(self._names, states, strict=True)))
+        logits, following = self.decoder.step(labels, state, Memory(keys, values, heard))
+        return (logits, *following.named().values())
 
 
 class _Joiner(nn.Module):
@@ -181,15 +206,31 @@ def _intent(head: IntentHead, frames: Tensor, counts: Tensor) -> Exported:
 
 def _slots(head: SlotHead, width: int) -> Exported:
     arguments = (torch.zeros(2, 3, width), torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3))
-    names = _Names("slots", ("frames", "tokens", "lengths"), ("log_probs",), tokens=("frames", "tokens"))
+    names = _Names("slots", ("frames", "tokens", "lengths"), ("log_probs",), free={"frames": 1, "tokens": 1})
     return _export(_Slots(head), arguments, names)
+
+
+def _decoder(decoder: Decoder, width: int) -> dict[Role, Exported]:
+    """What is kept of the frames, once an utterance, and a step over it."""
+    frames, counts = torch.zeros(2, 3, width), torch.full((2,), 3)
+    kept = {f"memory_{name}": tensor for name, tensor in decoder.memory(frames, counts).named().items()}
+    memory = _Names("memory", ("x", "lengths"), tuple(kept), free={"x": 1})
+    state = decoder.init_state(2)
+    tensors = state.named()
+    free = {name: 1 if tensor.dtype == torch.bool else 2 for name, tensor in kept.items()}
+    step = _Names("decoder", ("labels", *kept), ("logits",), _pairs(tensors), free)
+    arguments = (torch.zeros(2, dtype=torch.int64), *kept.values(), *tensors.values())
+    return {
+        "memory": _export(_Memory(decoder), (frames, counts), memory),
+        "decoder": _export(_Decoder(decoder, list(tensors), type(state)), arguments, step),
+    }
 
 
 def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> Exported:
     inputs = [*names.inputs, *(pair.input for pair in names.states)]
     outputs = [*names.outputs, *(pair.output for pair in names.states)]
-    axes = tuple({0: BATCH, 1: _TOKENS} if name in names.tokens else {0: BATCH} for name in inputs)
-    variadic = isinstance(module, _Encoder | _Predictor) and names.states
+    axes = tuple({0: BATCH, **({names.free[name]: _FREE} if name in names.free else {})} for name in inputs)
+    variadic = isinstance(module, _Encoder | _Predictor | _Decoder) and names.states
     fixed = len(inputs) - len(names.states) if variadic else len(inputs)
     shapes = (*axes[:fixed], axes[fixed:]) if fixed < len(axes) else axes  # variadic states are one argument
     proto = convert(module, arguments, inputs, outputs, shapes)

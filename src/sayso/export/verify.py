@@ -26,6 +26,7 @@ from sayso.core.result import Result
 from sayso.export.onnx import Exported
 from sayso.export.quantise import chunks
 from sayso.models.assembly import SpeechModel
+from sayso.models.decoders import Decoder
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 from sayso.runtime.graphs import Graph
@@ -90,6 +91,8 @@ def verify_graphs(
                     given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)
                     worst = max(worst, _apart(wanted, given["log_probs"]))
                 worst = max(worst, _labels(model, sessions, expected[0]))
+            if model.decoder is not None:
+                worst = max(worst, _written(model.decoder, sessions, expected))
     if not worst <= TOLERANCE:
         raise BundleError(
             f"the exported graphs differ from the model by {worst:.2g}, more than {TOLERANCE:g}: not written"
@@ -137,6 +140,19 @@ def _labels(model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor)
         expected = torch.log_softmax(model.slots(encoded[None], tokens, lengths).float(), -1)
         slot_feed = {"frames": encoded[None].numpy(), "tokens": tokens.numpy(), "lengths": lengths.numpy()}
         worst = max(worst, _apart(expected, sessions["slots"].run(slot_feed)[0]["log_probs"]))
+    return worst
+
+
+def _written(decoder: Decoder, sessions: Mapping[Role, Graph], encoded: Tensor) -> float:
+    """A few labels, made up from their number, over frames (1, C, D)."""
+    lengths = torch.tensor([encoded.shape[1]])
+    memory, state = decoder.memory(encoded, lengths), decoder.init_state(1)
+    kept, _ = sessions["memory"].run({"x": encoded.numpy(), "lengths": lengths.numpy()})
+    worst, cache = 0.0, sessions["decoder"].start()
+    for label in range(min(4, decoder.config.longest)):
+        expected, state = decoder.step(torch.tensor([label]), state, memory)
+        got, cache = sessions["decoder"].run({"labels": np.array([label]), **kept}, cache)
+        worst = max(worst, _apart(expected, got["logits"]))
     return worst
 
 

@@ -1,6 +1,7 @@
 """Losses: tensors, lengths and pure functions in, a number out. They never see models."""
 
 from sayso.losses.consistency import consistency_loss
+from sayso.losses.cross_entropy import cross_entropy_loss
 from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
 from sayso.losses.guided import guided_attention_loss
 from sayso.losses.labels import label_loss
@@ -10,6 +11,7 @@ from sayso.losses.sequence import expected_errors_loss
 from sayso.losses.transducer import transducer_loss
 
 LOSSES = {
+    "cross_entropy": cross_entropy_loss,
     "ctc": ctc_loss,
     "ctc_lattice": ctc_loss_lattice,
     "transducer": transducer_loss,
@@ -21,6 +23,7 @@ LOSSES = {
 __all__ = [
     "LOSSES",
     "consistency_loss",
+    "cross_entropy_loss",
     "ctc_loss",
     "ctc_loss_lattice",
     "expected_errors_loss",

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from sayso.core.config import Config, parse
 from sayso.core.errors import ConfigError
 from sayso.core.files import whole
+from sayso.core.trees import TreeSchema
+from sayso.models.decoders import DecoderConfig
 from sayso.models.encoders import Encoder, EncoderConfig
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
@@ -30,7 +32,8 @@ from sayso.text.tokenizer import Tokenizer
 
 class ModelConfig(Config):
     """All parts of a model. ``vocab`` includes the blank (token 0). The CTC head gives ``ctc_rate`` rows for each
-    encoder frame: CTC can write at most one label a row, and fast talk has more labels than frames of 80 ms."""
+    encoder frame: CTC can write at most one label a row, and fast talk has more labels than frames of 80 ms. A
+    ``decoder`` writes meanings that ``trees`` allows; where that has no intents, transcripts."""
 
     vocab: int = 256
     ctc_rate: int = Field(default=1, ge=1, le=4)
@@ -38,6 +41,8 @@ class ModelConfig(Config):
     predictor: PredictorConfig = StatelessConfig()
     joiner: JoinerConfig = AdditiveConfig()
     heads: HeadConfig = HeadConfig()
+    decoder: DecoderConfig | None = None
+    trees: TreeSchema = TreeSchema()
 
     def build(self) -> SpeechModel:
         """Randomly initialised model."""
@@ -59,7 +64,8 @@ class CtcHead(nn.Module):
 
 
 class SpeechModel(nn.Module):
-    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain."""
+    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain; ``decoder`` where
+    the config has none."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,6 +78,9 @@ class SpeechModel(nn.Module):
         heads = config.heads
         self.intent = IntentHead(heads, width) if heads.intents else None
         self.slots = SlotHead(heads, width, config.vocab) if heads.tags else None
+        # last: the same seed draws what it drew before there were decoders
+        size = config.trees.size(config.vocab)
+        self.decoder = None if config.decoder is None else config.decoder.build(width, size)
 
 
 def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, half: bool = False) -> None:
@@ -89,8 +98,11 @@ def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, h
         tokens.write_bytes(tokenizer.model)
 
 
-def load_checkpoint(folder: Path, *, heads: HeadConfig | None = None) -> tuple[SpeechModel, Tokenizer]:
-    """Model (fp32, eval mode) and tokenizer. With ``heads``, understanding heads are made anew for these classes.
+def load_checkpoint(
+    folder: Path, *, heads: HeadConfig | None = None, decoder: tuple[DecoderConfig, TreeSchema] | None = None
+) -> tuple[SpeechModel, Tokenizer]:
+    """Model (fp32, eval mode) and tokenizer. With ``heads``, understanding heads are made anew for these classes; with
+    ``decoder`` and the schema of its trees, that.
 
     Raises ``ConfigError`` where the folder is not a checkpoint or its weights do not fit its config.
     """
@@ -103,15 +115,18 @@ def load_checkpoint(folder: Path, *, heads: HeadConfig | None = None) -> tuple[S
             "the general English one is models/base of a checkout"
         ) from None
     config = parse(ModelConfig, data, where=str(folder / "model.json"))
+    fresh: tuple[str, ...] = ()
     if heads is not None:
-        config = config.model_copy(update={"heads": heads})
-        weights = {k: v for k, v in weights.items() if not k.startswith(("intent.", "slots."))}
+        config, fresh = config.model_copy(update={"heads": heads}), ("intent.", "slots.")
+    if decoder is not None:
+        config = config.model_copy(update={"decoder": decoder[0], "trees": decoder[1]})
+        fresh = (*fresh, "decoder.")
+    weights = {k: v for k, v in weights.items() if not k.startswith(fresh)}
     model = config.build()
     missing, unexpected = model.load_state_dict(
         {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=False
     )
-    fresh = ("intent.", "slots.") if heads is not None else ()
-    wrong = [name for name in missing if not (fresh and name.startswith(fresh))] + list(unexpected)
+    wrong = [name for name in missing if not name.startswith(fresh)] + list(unexpected)
     if wrong:
         raise ConfigError(f"{folder}/model.safetensors does not fit model.json: {', '.join(wrong[:5])}")
     return model.eval(), Tokenizer.load(folder / "tokenizer.model")

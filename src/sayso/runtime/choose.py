@@ -20,9 +20,10 @@ from rapidfuzz.distance import Levenshtein
 from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
-from sayso.decoding.words import spans_of, times_of, words
+from sayso.decoding.words import spans_of, times_of, words, words_of
 from sayso.nlu.calibration import GAP_CAP, Evidence
 from sayso.nlu.policy import Decision, Situation, decide
+from sayso.nlu.trees import frames_of
 from sayso.runtime.engine import Engine
 from sayso.text.display import display
 
@@ -62,7 +63,7 @@ def choose(
 ) -> tuple[Result, Outcome]:
     """The final result (without stream fields such as timing) and what it rests on."""
     if search is None or state is None:
-        return _transcript(heard), Outcome()
+        return _parsed(engine, heard) if engine.parser is not None else _transcript(heard), Outcome()
     hypotheses = _ranked(engine, search, state, heard)
     if not hypotheses:
         situation = Situation(intent=None, speech_s=heard.speech_s, snr_db=heard.snr_db, truncated=heard.truncated)
@@ -278,6 +279,42 @@ def _rejected(decision: Decision, heard: Utterance, guesses: tuple[Alternative, 
         reason=decision.reason,
         words=() if silent else heard.free_words,
         alternatives=() if silent else guesses,
+    )
+
+
+def _parsed(engine: Engine, heard: Utterance) -> Result:
+    """What the decoder writes; with nothing to doubt it by, it is refused for silence and excess alone."""
+    situation = Situation(intent=None, speech_s=heard.speech_s, truncated=heard.truncated)
+    decision = decide(situation, engine.policy)
+    if decision.reason in ("no_speech", "truncated") or heard.encoded is None or heard.log_probs is None:
+        return _rejected(decision, heard, ())
+    assert engine.parser is not None
+    parsed = engine.parser.parse(heard.encoded, heard.log_probs)
+    timed = heard.free_words if parsed.text is None else ()
+    if parsed.spoken is not None:
+        found = words_of(
+            parsed.spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s
+        )
+        timed = presentable(engine, found)
+    text = heard.free_text if parsed.text is None else parsed.text
+    times = () if parsed.spoken is None else [(word.start, word.end) for word in timed]
+    frames = frames_of(parsed.parts, times)
+    best = frames[0] if frames else None
+    if best is not None:
+        spec = next((spec for spec in engine.manifest.intents if spec.name == best.intent.name), None)
+        risk, clarify = ("none", None) if spec is None else (spec.risk, spec.clarify)
+        situation = replace(situation, intent=best.intent.name, slots=best.slots, risk=risk, clarify=clarify)
+        decision = decide(situation, engine.policy)
+    return Result(
+        stable=text,
+        text=text,
+        display=display(text),
+        intent=None if best is None else best.intent,
+        slots=() if best is None else best.slots,
+        frames=frames,
+        decision="accept" if best is None else decision.decision,
+        prompt=None if best is None else decision.prompt,
+        words=timed,
     )
 
 

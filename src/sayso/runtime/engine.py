@@ -25,6 +25,7 @@ from sayso.core.bundle import Bundle
 from sayso.core.config import Config, parse
 from sayso.core.errors import BundleError, ConfigError, DataError
 from sayso.decoding.arpa import load_ngram
+from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.beam import Scorers
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.decoders import CTC_DECODERS
@@ -37,7 +38,9 @@ from sayso.decoding.predictor import Predictor
 from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration
 from sayso.nlu.policy import PolicyConfig
+from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.runtime.graphs import Graph, State, split, stack
+from sayso.runtime.parser import Parser
 from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
 from sayso.text.tokenizer import Tokenizer
 
@@ -95,6 +98,7 @@ class Engine:
             self.free_config = FreeConfig(search=TransducerGreedyConfig())
         self.free = self._free()
         self.open_slots = self._open_slots()
+        self.parser = self._parser()
 
     def graph(self, role: str) -> Graph | None:
         """A graph by role, None where the bundle has none."""
@@ -153,6 +157,14 @@ class Engine:
                 f"'joiner', which this bundle lacks; choose {' or '.join(CTC_DECODERS)}"
             )
         return search.build(self.predictor, self.join, scorers)
+
+    def _parser(self) -> Parser | None:
+        """The second pass that writes meanings, where the bundle has one."""
+        memory, decoder, schema = self.graph("memory"), self.graph("decoder"), self.manifest.trees
+        if memory is None or decoder is None or schema is None:
+            return None
+        grammar = TreeGrammar(schema, self.tokenizer.pieces)
+        return Parser(memory, decoder, grammar, self._settings(AttentionBeamConfig, "parser"))
 
     def _scorers(self, config: LanguageModelConfig | None) -> Scorers | None:
         """The bundle's language model and its weight."""

@@ -49,7 +49,8 @@ class Stream:
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
-        self._keep_encoded = engine.graph("slots") is not None and engine.combine.slot_weight > 0
+        votes = engine.graph("slots") is not None and engine.combine.slot_weight > 0
+        self._keep_encoded = votes or engine.parser is not None
         self._encoded: list[Floats] = []
         self._log_probs: list[Floats] = []
         self._intent: Floats | None = None
@@ -211,7 +212,7 @@ class Stream:
             self._intent = heard.intent
         if self._keep_encoded:
             self._encoded.append(heard.encoded)
-        if self._engine.open_slots is not None:
+        if self._engine.open_slots is not None or self._engine.parser is not None:
             self._log_probs.append(heard.log_probs)
 
     def _utterance(self) -> Utterance:

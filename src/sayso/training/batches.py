@@ -31,7 +31,8 @@ PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one labe
 class Item:
     """One training example: where its features are, its token ids, its meaning (-1: unknown), and one phone per 10 ms
     of the recording as it was before anything stretched it (empty: unknown); likewise what a teacher makes of it,
-    (T/8, D). ``synthetic``: nobody said it."""
+    (T/8, D). ``synthetic``: nobody said it. ``tree`` is what a decoder is to write, without the end (empty:
+    unknown)."""
 
     bank: int
     index: int
@@ -42,13 +43,14 @@ class Item:
     phones: bytes = b""
     teacher: Halves | None = field(default=None, compare=False, repr=False)
     synthetic: bool = False
+    tree: tuple[int, ...] = ()
 
 
 @dataclass
 class Batch:
     """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) and phones
     (B,T/8,PHONES_PER_FRAME) with -100 for unknown; the teacher's features (B,T/8,D) with NaN for unknown, None where
-    all are."""
+    all are; trees (B,W) and their lengths (B,), 0 for unknown."""
 
     features: Tensor
     lengths: Tensor
@@ -58,6 +60,8 @@ class Batch:
     tags: Tensor
     phones: Tensor
     teacher: Tensor | None = None
+    trees: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    tree_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 class Batcher:
@@ -190,6 +194,10 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         if teacher is not None and item.teacher is not None:
             known = torch.from_numpy(teacher_of(item.teacher, len(frame)))
             teacher[row, : len(known)] = known
+    written = torch.tensor([len(item.tree) for item in items])
+    trees = torch.zeros(batch, int(written.max()), dtype=torch.int64)
+    for row, item in enumerate(items):
+        trees[row, : len(item.tree)] = torch.tensor(item.tree, dtype=torch.int64)
     return Batch(
         x,
         torch.tensor([len(f) for f in features]),
@@ -199,6 +207,8 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         tags,
         phones,
         teacher,
+        trees,
+        written,
     )
 
 

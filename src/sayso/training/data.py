@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sayso.core.config import Config
 from sayso.core.errors import ConfigError, DataError, nearest
+from sayso.core.result import Slot
 from sayso.data import manifest
 from sayso.data.augment import AugmentConfig
 from sayso.data.corpora import corpora_root, read_corpus
@@ -31,10 +32,11 @@ from sayso.data.teacher import read_teacher
 from sayso.models.assembly import ModelConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
+from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.batches import Floats, Item
-from sayso.training.labels import coarse_labels, intent_label, label_members, token_tags
+from sayso.training.labels import coarse_labels, intent_label, label_members, token_tags, tree_tokens
 from sayso.training.loop import Corpus
 from sayso.training.progress import Meter, Say
 from sayso.training.recipe import DataConfig, Source
@@ -108,6 +110,9 @@ def gather(
         say("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.most_common()))
     if not train:
         raise DataError("no clip is left to train on; check the sources, and 'sayso data show' what they hold")
+    if model.decoder is not None:
+        known = sum(bool(item.tree) for item in train)
+        say(f"{known} training clips say what the decoder may write, {len(train) - known} do not")
     hours = sum(item.frames for item in train) / 360_000
     say(f"{len(train)} training clips ({hours:.2f} h), {len(valid)} for validation")
 
@@ -191,6 +196,7 @@ def _items(
 ) -> Iterator[Item]:
     """The usable clips of the last bank."""
     bank = banks[-1]
+    grammar = None if model.decoder is None else TreeGrammar(model.trees, tokenizer.pieces)
     phones = read_phones(source.phones) if source.phones else {}
     teacher = read_teacher(source.teacher) if source.teacher else {}
     for index in range(len(bank)):
@@ -210,6 +216,7 @@ def _items(
             phones.get(meta.id, b""),
             teacher.get(meta.id),
             (meta.source or "").startswith(manifest.SYNTHESIS),
+            () if grammar is None else _tree(meta, text, source, grammar, tokenizer),
         )
 
 
@@ -232,9 +239,18 @@ def _meaning(
     intent = intent_label(meta.intent, negative, heads, coarse)
     if meta.intent is None or not heads.tags:
         return intent, ()
-    slots = [slot.model_copy(update={"text": normalise(slot.text)}) for slot in meta.slots]
-    known = [slot for slot in slots if f"B-{slot.name}" in heads.tags]
+    known = [slot for slot in _spoken(meta) if f"B-{slot.name}" in heads.tags]
     return intent, token_tags(text, known, tokenizer, heads)
+
+
+def _tree(meta: ClipMeta, text: str, source: Source, grammar: TreeGrammar, tokenizer: Tokenizer) -> tuple[int, ...]:
+    meaning = None if meta.intent is None or source.negative else (meta.intent, _spoken(meta))
+    return tree_tokens(text, meaning, None if source.negative else meta.tree, grammar, tokenizer)
+
+
+def _spoken(meta: ClipMeta) -> list[Slot]:
+    """The clip's slots as the recogniser spells them."""
+    return [slot.model_copy(update={"text": normalise(slot.text)}) for slot in meta.slots]
 
 
 def _check_share(share: float | None, train: Sequence[Item]) -> None:

@@ -1,5 +1,5 @@
-"""Meaning as training targets: intent numbers, and BIO tags on tokens found by matching slot words in the
-transcript.
+"""Meaning as training targets: intent numbers, BIO tags on tokens found by matching slot words in the transcript, and
+trees.
 
 Labels may come in phases: what one version of a schema calls ``light`` a later one splits into ``turn_on`` and
 ``turn_off``. Clips keep the label that they were given; a coarse one is a number behind those of the classes, and means
@@ -19,6 +19,9 @@ from sayso.core.config import Config
 from sayso.core.errors import ConfigError, nearest
 from sayso.core.result import Slot
 from sayso.models.heads import HeadConfig
+from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.nlu.trees import flat_tree, read_trees, respelled, spoken_slots
+from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 
 OUTSIDE = "O"
@@ -113,19 +116,27 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
         return ()
     words = text.split()
     tags = [OUTSIDE] * len(words)
-    taken = 0
-    for slot in slots:
-        spoken = slot.text.split()
-        if not spoken:
-            continue
-        for start in [*range(taken, len(words)), *range(0, taken)]:
-            if words[start : start + len(spoken)] == spoken and set(tags[start : start + len(spoken)]) == {OUTSIDE}:
-                tags[start : start + len(spoken)] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (len(spoken) - 1)
-                taken = start + len(spoken)
-                break
+    for slot, start, end in spoken_slots(words, slots):
+        tags[start:end] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (end - start - 1)
     result: list[int] = []
     for word, tag in zip(words, tags, strict=True):
         inside = tag.replace("B-", "I-", 1)
         for position, _ in enumerate(tokenizer.encode(word)):
             result.append(heads.tags.index(tag if position == 0 else inside))
     return tuple(result)
+
+
+def tree_tokens(
+    text: str, meaning: tuple[str, Sequence[Slot]] | None, tree: str | None, grammar: TreeGrammar, tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """What a decoder is to write: ``tree``, else the ``meaning`` (intent and slots) around ``text``; where the schema
+    has no intents, ``text``. Empty where none is known or the schema does not allow it."""
+    if not grammar.schema.intents:
+        parts = read_trees(text)
+    elif tree is not None:
+        parts = respelled(read_trees(tree), normalise)
+    elif meaning is not None:
+        parts = flat_tree(text, *meaning)
+    else:
+        return ()
+    return grammar.encode(parts, tokenizer.encode) or ()

@@ -91,6 +91,10 @@ class Trainer:
             raise ConfigError(
                 "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
             )
+        if weights.decoder > 0 and (model.decoder is None or not any(item.tree for item in corpus.train)):
+            raise ConfigError(
+                "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"
+            )
         members = None if corpus.members is None else torch.from_numpy(corpus.members)
         aids = Aids(SequenceLoss(config.sequence, self._word_errors), members, config.label_smoothing)
         self.whole = Objective(model, weights, config.transducer, width, config.weighting, aids)

@@ -1,5 +1,5 @@
-"""What one batch costs: CTC, transducer, intent and slot losses on one pass of the shared encoder, and their weighted
-sum."""
+"""What one batch costs: CTC, transducer, intent, slot and decoder losses on one pass of the shared encoder, and their
+weighted sum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import consistency_loss, ctc_loss, label_loss
+from sayso.losses import consistency_loss, cross_entropy_loss, ctc_loss, label_loss
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
@@ -124,6 +124,8 @@ def objective(
         tags = model.slots(states, batch.targets, batch.target_lengths)
         each = (tags.float().flatten(0, 1), batch.tags.flatten())
         losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
+    if weights.decoder > 0 and bool((batch.tree_lengths > 0).any()):
+        losses["decoder"] = _decoder(model, batch, encoded, frames, weights.decoder_smoothing)
     return losses
 
 
@@ -146,6 +148,17 @@ def _consistency(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
     """Per label, over pairs of rows."""
     loss = consistency_loss(log_probs[::2], log_probs[1::2], frames[::2])
     return (loss / batch.target_lengths[::2].clamp(min=1)).mean()
+
+
+def _decoder(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, smoothing: float) -> Tensor:
+    """Per token, the end included, over the rows whose tree is known."""
+    assert model.decoder is not None, "a weight for a decoder that the model does not have"
+    known = batch.tree_lengths > 0
+    trees, lengths = batch.trees[known], batch.tree_lengths[known]
+    logits = model.decoder(trees, encoded[known], frames[known])
+    targets = functional.pad(trees, (0, 1)).scatter(1, lengths[:, None], model.config.vocab)  # the end
+    loss = cross_entropy_loss(logits, targets, lengths + 1, smoothing, reduction="none")
+    return (loss / (lengths + 1)).mean()
 
 
 def _transducer(

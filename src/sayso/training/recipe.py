@@ -96,7 +96,8 @@ class LossWeights(Config):
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
     linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``sequence``: expected word
-    errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already.
+    errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of
+    what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens.
     """
 
     ctc: float = Field(default=0.6, ge=0)
@@ -109,6 +110,8 @@ class LossWeights(Config):
     sequence: float = Field(default=0.0, ge=0)
     intent: float = Field(default=0.5, ge=0)
     slots: float = Field(default=0.3, ge=0)
+    decoder: float = Field(default=0.0, ge=0)
+    decoder_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
@@ -118,7 +121,8 @@ class LossWeights(Config):
 
     def by_loss(self) -> dict[str, float]:
         """The weight of every loss."""
-        return {name: value for name, value in self.model_dump().items() if name != "transducer_share"}
+        others = ("transducer_share", "decoder_smoothing")
+        return {name: value for name, value in self.model_dump().items() if name not in others}
 
 
 class StageConfig(Config):

@@ -30,7 +30,7 @@ LENGTH = ("training.minutes", "training.steps")  # but not where it says when cy
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
 # model keys that may be set beside init
 DROPOUTS = ("dropout", "attention_dropout", "layer_dropout")
-BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", *(f"encoder.{name}" for name in DROPOUTS))
+BESIDE_INIT = ("heads", "ctc_rate", "decoder", "trees", "encoder.layers", *(f"encoder.{name}" for name in DROPOUTS))
 NO_LOSSES = ("step", "seconds", "rate", "norm", "limit", "clipped", "skipped")  # in a line of metrics.jsonl
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 
@@ -120,7 +120,10 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
     heads = settings.model.heads
     if settings.init is not None:
         others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
-        model, tokenizer = load_checkpoint(Path(settings.init), heads=heads if heads.intents or heads.tags else None)
+        decoder = None if settings.model.decoder is None else (settings.model.decoder, settings.model.trees)
+        model, tokenizer = load_checkpoint(
+            Path(settings.init), heads=heads if heads.intents or heads.tags else None, decoder=decoder
+        )
         if others:
             raise ConfigError(
                 f"'init' fixes the model; model.{others[0]} cannot be set beside it. Only {', '.join(BESIDE_INIT)} may"
