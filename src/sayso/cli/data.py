@@ -24,26 +24,36 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, import, check and describe data.", no_args_is_help=True, rich_markup_mode=None)
 _MANIFEST = typer.Argument(help="Lhotse cuts or plain labels (.jsonl, .jsonl.gz), or a folder with one such file.")
 Role = Literal["train", "valid", "examples"]
+SHOWN = 20  # complaints of one kind that a person reads
 
 
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="The file or folder of another system.")],
-    format: Annotated[str, typer.Option(help="jsonl, labels or kaldi.")],
+    format: Annotated[str, typer.Option(help="jsonl, labels, kaldi, nemo, lhotse, slurp, fluent, snips or stop.")],
     out: Annotated[Path, typer.Option(help="The manifest to write: .jsonl or .jsonl.gz.")],
+    audio: Annotated[Path | None, typer.Option(help="The folder of recordings, where it is elsewhere.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
-    """Turn labelled recordings into a manifest of Lhotse cuts; the recordings stay where they are."""
+    """Turn labelled recordings into a manifest of Lhotse cuts; the recordings stay where they are.
+
+    Lines that cannot be read are named and left out.
+    """
     require("lhotse", extra="train", purpose="sayso data import")
-    from sayso.data.corpora import IMPORTERS
+    from sayso.data.importers import IMPORTERS, import_recordings
     from sayso.data.manifest import write
 
     if format not in IMPORTERS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, IMPORTERS)}")
     _free(out, force)
-    cuts = IMPORTERS[format](source)
+    bad: list[DataError] = []
+    cuts = import_recordings(format, source, audio=audio, bad=bad)
     say(f"{write(cuts, out)}: {len(cuts)} recordings")
-    return 0
+    for error in bad[:SHOWN]:
+        complain(error)
+    if len(bad) > SHOWN:
+        complain(f"... and {len(bad) - SHOWN} more")
+    return 1 if bad else 0
 
 
 @app.command("split")

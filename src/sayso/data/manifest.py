@@ -1,8 +1,10 @@
 """Lhotse ``CutSet`` JSONL with meaning: how Sayso keeps what recordings say.
 
-A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain``
-and ``source``. ``"intent": null`` written out means that the recording must be rejected; without the key the intent
-is unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where it lies inside,
+A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain``,
+``source``, ``TRAITS`` where known, and ``frames`` where meanings are nested: ``[{"intent", "slots", "parent",
+"slot"}]``, the first the outermost, ``parent`` the index of the frame that another stands in and ``slot`` the index of
+the slot there. ``"intent": null`` written out means that the recording must be rejected; without the key the intent is
+unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where it lies inside,
 so a folder of data may be moved; in memory the paths are absolute.
 """
 
@@ -22,6 +24,9 @@ from sayso.audio.decode import info
 from sayso.core.errors import DataError
 from sayso.core.files import whole
 from sayso.core.result import Example, Slot
+
+# What is known of talker and recording: ``accent`` is the dialect, ``device`` the channel, ``style`` read, spontaneous…
+TRAITS = ("gender", "age", "accent", "device", "style")
 
 
 def make_cut(
@@ -156,7 +161,7 @@ def read(path: str | Path) -> CutSet:
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    cuts.append(_cut(line, f"{file}:{number}", file.parent))
+                    cuts.append(parse_cut(line, f"{file}:{number}", file.parent))
     except FileNotFoundError:
         raise DataError(f"{file}: no such manifest; 'sayso data import' and 'sayso data synth' write them") from None
     except (OSError, UnicodeDecodeError, EOFError) as error:
@@ -166,7 +171,8 @@ def read(path: str | Path) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def _cut(line: str, where: str, folder: Path) -> MonoCut:
+def parse_cut(line: str, where: str, folder: Path) -> MonoCut:
+    """One line of a manifest, its audio resolved against ``folder``; ``DataError`` names ``where``."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
