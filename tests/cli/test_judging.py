@@ -40,12 +40,15 @@ def test_figures_as_json(sayso: Any, bundle: str, data: Path) -> None:
 def test_files_that_it_writes_and_failures(sayso: Any, bundle: str, data: Path, tmp_path: Path) -> None:
     with data.open("a") as file:
         file.write('{"audio": "gone.wav", "intent": "call", "slots": {}}\n')
-    predictions, report = tmp_path / "p.jsonl", tmp_path / "r.html"
-    ran = sayso("evaluate", "--bundle", bundle, "--data", data, "--predictions", predictions, "--report", report)
+    predictions, report, details = tmp_path / "p.jsonl", tmp_path / "r.html", tmp_path / "d.json"
+    files = ("--predictions", predictions, "--report", report, "--details", details)
+    ran = sayso("evaluate", "--bundle", bundle, "--data", data, *files)
     assert ran.code == 1 and "gone.wav" in ran.err and ran.err.startswith("error: ")
     assert "command_acceptance  0.667" in ran.out
     lines = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert len(lines) == 4 and lines[0]["result"]["intent"]["name"] == "turn_on"
+    more = json.loads(details.read_text())
+    assert list(more["figures"]) == FIGURES and more["more"]["exact_match"]["value"] == 0.75
     page = report.read_text()
     assert "tones on labels.jsonl" in page and "gone.wav" in page and "http" not in page
 
@@ -59,3 +62,24 @@ def test_noise_changes_what_is_heard_the_same_way_each_time(
     assert first["wer"]["value"] > 0.3 and {**first, "rtf": 0} == {**second, "rtf": 0}
     ran = sayso(*line[:6], tmp_path / "none.wav", *line[7:])
     assert ran.code in (1, 2) and "none.wav" in ran.err and not ran.out
+
+
+def test_slurp_files(sayso: Any, tmp_path: Path) -> None:
+    gold, predictions = tmp_path / "test.jsonl", tmp_path / "predictions.jsonl"
+    words = [{"surface": word} for word in ("wake", "me", "next", "friday")]
+    row = {"slurp_id": 7, "scenario": "alarm", "action": "set", "tokens": words, "recordings": [{"file": "a.flac"}]}
+    gold.write_text(json.dumps({**row, "entities": [{"type": "date", "span": [2, 3]}]}) + "\n")
+    said = {"scenario": "alarm", "action": "set", "entities": [{"type": "date", "filler": "friday"}], "file": "a.flac"}
+    predictions.write_text(json.dumps(said) + "\n")
+    files = ("--slurp-gold", gold, "--slurp-predictions", predictions)
+    ran = sayso("evaluate", *files, "--json")
+    figures = json.loads(ran.out)
+    assert ran.code == 0 and [round(figures[f"{name}_f1"]["value"], 4) for name in ("word", "char", "slu")] == [
+        0.6667,
+        0.6875,
+        0.6769,
+    ]
+    assert "slu_f1" in sayso("evaluate", *files).out
+    for wrong in (files[:2], (*files, "--bundle", "home"), ()):
+        ran = sayso("evaluate", *wrong)
+        assert ran.code == 2 and "--slurp-predictions" in ran.err and not ran.out

@@ -134,3 +134,23 @@ def test_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl.gz").write_bytes(b"not gzip")
     with pytest.raises(DataError, match="cannot be read"):
         read_examples(tmp_path / "d.jsonl.gz")
+
+
+def test_what_else_a_corpus_says_and_frames(tmp_path: Path) -> None:
+    frames = [{"intent": "remind", "slots": {"who": "me"}}, {"intent": "call", "parent": 0}]
+    plain = _write(tmp_path / "a.jsonl", {"audio": "a", "age": 27, "device": "phone", "ok": True, "frames": frames})
+    first = read_examples(plain)[0]
+    assert first.custom == {"age": "27", "device": "phone"}
+    assert first.intent == "remind" and first.slots == (Slot(name="who", value="me"),)
+    assert first.frames is not None and [frame.parent for frame in first.frames] == [None, 0]
+    cut = _cut()
+    cut["supervisions"][0] |= {"gender": "f"}
+    cut["supervisions"][0]["custom"]["snr"] = 12.5
+    assert read_examples(_write(tmp_path / "b.jsonl", cut))[0].custom == {"gender": "f", "snr": "12.5"}
+    for wrong, message in (
+        ([], "must be a list"),
+        ([{"slots": {}}], r"frames\[0\]: 'intent' is missing"),
+        ([{"intent": "a", "parent": 0}], r"frames\[0\]: 'parent' must be the number of an earlier frame"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_examples(_write(tmp_path / "c.jsonl", {"audio": "a", "frames": wrong}))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    bundle: Annotated[str, typer.Option(help="A bundle: folder, zip, or 'home' for the one inside.")],
-    data: Annotated[Path, typer.Option(help="Examples: .jsonl of audio, text, intent, slots; or Lhotse cuts.")],
+    bundle: Annotated[str | None, typer.Option(help="A bundle: folder, zip, or 'home' for the one inside.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Examples: .jsonl of audio, text, intent, slots; or cuts.")] = None,
     noise: Annotated[Path | None, typer.Option(help="A recording of noise to mix in.")] = None,
     snr: Annotated[float | None, typer.Option(help="Signal-to-noise ratio in dB, with --noise.")] = None,
     snr_kind: Annotated[Literal["mean", "peak2048"], typer.Option(help="How the ratio is measured.")] = "mean",
@@ -27,16 +27,28 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, nothing else.")] = False,
     predictions: Annotated[Path | None, typer.Option(help="Write what was understood, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page.")] = None,
+    details: Annotated[Path | None, typer.Option(help="Write more figures, by groups too, as one JSON object.")] = None,
+    slurp_gold: Annotated[Path | None, typer.Option(help="SLURP's test.jsonl, instead of --bundle and --data.")] = None,
+    slurp_predictions: Annotated[Path | None, typer.Option(help="What was understood, as SLURP scores it.")] = None,
 ) -> int:
-    """Judge a bundle on recordings whose meaning is known; figures with 95% intervals."""
+    """Judge a bundle on recordings whose meaning is known, or a file of SLURP predictions; figures with 95%
+    intervals.
+    """
+    from sayso.core.files import write_text
+    from sayso.evaluation.details import details as detail
     from sayso.evaluation.evaluate import evaluate as judge
     from sayso.evaluation.examples import read_examples
     from sayso.evaluation.predict import Run, write_predictions
     from sayso.evaluation.report import Report, Section, write_report
     from sayso.runtime.load import load
 
+    if slurp_gold is not None or slurp_predictions is not None:
+        others = (bundle, data, noise, snr, predictions, report, details)
+        return _slurp(slurp_gold, slurp_predictions, as_json=as_json, alone=others == (None,) * len(others))
+    if bundle is None or data is None:
+        raise UsageError("--bundle and --data are needed (or --slurp-gold and --slurp-predictions)")
     condition = _condition(noise, snr, snr_kind, seed)
-    for target in (predictions, report):  # an hour of work must not end at a folder that is not there
+    for target in (predictions, report, details):  # an hour of work must not end at a folder that is not there
         if target is not None and (target.is_dir() or not target.parent.is_dir()):
             raise UsageError(f"{target}: cannot be written; name a file in an existing folder")
     examples = read_examples(data)
@@ -47,17 +59,25 @@ def evaluate(
     figures = judge(pairs)
     if predictions is not None:
         write_predictions(predictions, pairs)
+    if details is not None:
+        write_text(details, [json.dumps(detail(pairs), allow_nan=False, indent=1), "\n"])
     name = "clean" if condition is None else condition.name
     if report is not None:
         section = Section(f"{data.name}, {name}", pairs, run.failures)
         write_report(report, Report(f"{model.manifest.name} on {data.name}", [section], _facts(model.manifest)))
-    if as_json:
-        say(json.dumps(figures, allow_nan=False))
-    else:
-        _table(f"{model.manifest.name} on {data}, {name}", figures)
+    _show(f"{model.manifest.name} on {data}, {name}", figures, as_json=as_json)
     for failure in run.failures:
         complain(failure.message)
     return 1 if run.failures else 0
+
+
+def _slurp(gold: Path | None, predictions: Path | None, *, as_json: bool, alone: bool) -> int:
+    from sayso.evaluation.slurp import score_files
+
+    if gold is None or predictions is None or not alone:
+        raise UsageError("--slurp-gold FILE and --slurp-predictions FILE belong together, with --json at most")
+    _show(f"{predictions} on {gold}", score_files(gold, predictions), as_json=as_json)
+    return 0
 
 
 def _condition(
@@ -74,7 +94,10 @@ def _condition(
     return parse(NoiseCondition, values, where="--noise")
 
 
-def _table(title: str, figures: Figures) -> None:
+def _show(title: str, figures: Figures, *, as_json: bool) -> None:
+    if as_json:
+        say(json.dumps(figures, allow_nan=False))
+        return
     say(styled(title, BOLD))
     lines = []
     for name, figure in figures.items():

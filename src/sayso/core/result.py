@@ -110,7 +110,9 @@ class Example(_Frozen):
     """What a recording should be understood as: the reference side of every evaluation.
 
     ``audio`` is a path (relative to the manifest it came from, already resolved by the reader). ``intent`` None with
-    ``negative`` True means: must be rejected. Fields that a corpus does not know are None.
+    ``negative`` True means: must be rejected. ``frames`` says what ``intent`` and ``slots`` cannot: several intents, or
+    nested ones. ``custom`` is what else a corpus says of the recording (gender, age, accent, device, SNR), to judge by
+    groups. Fields that a corpus does not know are None.
     """
 
     audio: str
@@ -122,3 +124,5 @@ class Example(_Frozen):
     language: str = "en"
     source: str | None = None
     duration_s: float | None = None
+    frames: tuple[Frame, ...] | None = None
+    custom: dict[str, str] = {}

@@ -63,6 +63,34 @@ def general(statistic: Callable[[Ints], float], n: int, config: BootstrapConfig 
     return _estimate(float(value), values, settings)
 
 
+def rate(events: int, exposure: float, level: float = 0.95) -> Estimate | None:
+    """``events`` in ``exposure`` (hours, say) with the exact Poisson interval (Garwood 1936); None without exposure.
+
+    No event in an hour does not say that there are none: a bootstrap of zeros would, this gives 0 to 3.7.
+    """
+    if exposure <= 0.0:
+        return None
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if events == 0 else _poisson_mean(events - 1, 1.0 - tail)
+    return {
+        "value": events / exposure,
+        "low": low / exposure,
+        "high": _poisson_mean(events, tail) / exposure,
+    }
+
+
+def _poisson_mean(most: int, chance: float) -> float:
+    """The mean at which ``most`` events or fewer have this ``chance``, by bisection: the chance falls as it grows."""
+    low, high = 0.0, most + 10.0 * (most + 10.0) ** 0.5
+    counts = np.arange(most + 1)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, most + 1)))])
+    for _ in range(100):
+        middle = (low + high) / 2.0
+        enough = float(np.exp(counts * np.log(middle) - middle - logs).sum()) > chance
+        low, high = (middle, high) if enough else (low, middle)
+    return (low + high) / 2.0
+
+
 def _draws(n: int, config: BootstrapConfig) -> Iterator[Ints]:
     """Blocks of (r, N) indices drawn with replacement, R rows in all."""
     rng, left, rows = np.random.default_rng(config.seed), config.resamples, max(1, _BLOCK // n)

@@ -37,6 +37,14 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
     ``command_acceptance`` is over commands (an expected intent), ``intent_accuracy`` over commands and negatives,
     ``slot_f1`` and ``slu_f1`` over both where slots are known. ``ece`` and ``rejection_auroc`` use ``confidence_of``.
     """
+    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    figures: Figures = ratios(pairs, bootstrap)
+    figures |= {"ece": _ece(judged, bootstrap), "rejection_auroc": _rejection(judged, bootstrap)}
+    return {"n": figures["n"]} | {name: figures[name] for name in FIGURES}
+
+
+def ratios(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Figures:
+    """``n`` and those of ``FIGURES`` that are ratios of counts: quick enough for many groups of utterances."""
     texts = [(normalise(example.text), normalise(result.text)) for example, result in pairs if example.text is not None]
     judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
     commands = [pair for pair in judged if not pair[0].negative and pair[0].slots is not None]
@@ -52,10 +60,13 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
         "slot_f1": _f1(slotted, metrics.slot_counts, bootstrap),
         "slu_f1": _f1(slotted, metrics.slu_counts, bootstrap),
         "command_acceptance": ratio(accepted, np.ones(len(accepted)), bootstrap),
-        "ece": _ece(judged, bootstrap),
-        "rejection_auroc": _rejection(judged, bootstrap),
         "rtf": ratio([item[0] for item in timed], [item[1] for item in timed], bootstrap),
     }
+
+
+def f1(counts: Sequence[metrics.F1Counts], bootstrap: BootstrapConfig | None = None) -> Estimate | None:
+    """Micro F1 of counts (N,), one each utterance: 2 TP over 2 TP + FP + FN; None when nothing was counted."""
+    return ratio([2 * item.tp for item in counts], [2 * item.tp + item.fp + item.fn for item in counts], bootstrap)
 
 
 def confidence_of(result: Result) -> float | None:
@@ -105,8 +116,7 @@ def _errors(counts: Sequence[metrics.EditCounts], bootstrap: BootstrapConfig | N
 def _f1(
     pairs: Sequence[Pair], count: Callable[..., metrics.F1Counts], bootstrap: BootstrapConfig | None
 ) -> Estimate | None:
-    counts = [count(example.slots or (), metrics.understood(result)[1]) for example, result in pairs]
-    return ratio([2 * item.tp for item in counts], [2 * item.tp + item.fp + item.fn for item in counts], bootstrap)
+    return f1([count(example.slots or (), metrics.understood(result)[1]) for example, result in pairs], bootstrap)
 
 
 def _ece(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate | None:

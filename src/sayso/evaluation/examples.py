@@ -2,8 +2,8 @@
 
 Two formats come in: plain JSONL (``audio``, ``text?``, ``intent?``, ``slots?``; the corpora's ``SPLIT.jsonl`` and
 ``labels.jsonl`` are such files) and Lhotse ``CutSet`` JSONL, read here without Lhotse because the floor judges too.
-Every mistake names file, line and field. Keys that are not ours are left alone: corpora carry age, accent and the
-like.
+Every mistake names file, line and field. Keys that are not ours (corpora carry age, accent and the like) are kept as
+text in ``Example.custom``, so that results can be judged by groups.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sayso.core.errors import DataError
-from sayso.core.result import Example, Slot
+from sayso.core.result import Example, Frame, Intent, Slot
+
+_OURS = ("audio", "text", "intent", "slots", "frames", "speaker", "language", "source", "duration", "custom")
 
 
 def read_examples(path: str | Path) -> list[Example]:
@@ -26,9 +28,12 @@ def read_examples(path: str | Path) -> list[Example]:
     is unknown. An intent without ``slots`` has none; ``"slots": null`` says that they are unknown. Audio paths are
     resolved against the manifest's folder; whether they exist is found out when they are read. ``DataError``
     otherwise.
+
+    ``frames`` (a list of ``{"intent", "slots", "parent"}``, ``parent`` the number of the frame that one is inside of)
+    says several or nested intents; the first is the intent where ``intent`` is not written.
     """
     file = _manifest(Path(path))
-    examples = [_example(row, file, line) for line, row in _rows(file)]
+    examples = [_example(row, file, line) for line, row in json_rows(file)]
     if not examples:
         raise DataError(
             f"{file}: holds no examples; each line is an object such as " + '{"audio": "a.wav", "intent": "lock"}'
@@ -48,7 +53,8 @@ def _manifest(path: Path) -> Path:
     return found[0]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a ``.jsonl`` or ``.jsonl.gz`` file with their lines, from 1; ``DataError`` otherwise."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -76,18 +82,15 @@ def _example(row: dict[str, Any], file: Path, line: int) -> Example:
     audio = _text(row, "audio", where)
     if audio is None:
         raise DataError(f"{where}: 'audio' is missing; it names the recording, relative to {file.parent}")
-    intent = _text(row, "intent", where)
-    negative = "intent" in row and intent is None
     return Example(
         audio=str(file.parent / audio),
         text=_text(row, "text", where),
-        intent=intent,
-        slots=_slots(row, where, known=intent is not None),
-        negative=negative,
         speaker=_text(row, "speaker", where),
         language=_text(row, "language", where) or "en",
         source=_text(row, "source", where),
         duration_s=_number(row, "duration", where),
+        custom=_others(row) | _others(_table(row, "custom", where)),
+        **_meaning(row, where),
     )
 
 
@@ -116,18 +119,53 @@ def _from_cut(row: dict[str, Any], file: Path, where: str) -> Example:
         raise DataError(f"{where}: 'supervisions' must be a list of at most one; split the cut at its supervisions")
     spoken: dict[str, Any] = supervisions[0] if supervisions else {}
     custom = _table(spoken, "custom", where)
-    intent = _text(custom, "intent", where)
+    gender = _others({"gender": spoken.get("gender")})
     return Example(
         audio=str(file.parent / source),
         text=_text(spoken, "text", where),
-        intent=intent,
-        slots=_slots(custom, where, known=intent is not None),
-        negative="intent" in custom and intent is None,
         speaker=_text(spoken, "speaker", where),
         language=_text(spoken, "language", where) or "en",
         source=_text(custom, "source", where),
         duration_s=duration,
+        custom=gender | _others(custom),
+        **_meaning(custom, where),
     )
+
+
+def _others(row: dict[str, Any]) -> dict[str, str]:
+    """What is not ours, where it is a text or a number."""
+    known = {name: value for name, value in row.items() if name not in _OURS and not isinstance(value, bool)}
+    return {name: str(value) for name, value in known.items() if value != "" and isinstance(value, (str, int, float))}
+
+
+def _meaning(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields ``intent``, ``slots``, ``negative`` and ``frames`` of an example."""
+    frames = _frames(row, where)
+    if frames is not None and "intent" not in row:
+        return {"intent": frames[0].intent.name, "slots": frames[0].slots, "frames": frames}
+    intent = _text(row, "intent", where)
+    negative = "intent" in row and intent is None
+    slots = _slots(row, where, known=intent is not None)
+    return {"intent": intent, "slots": slots, "negative": negative, "frames": frames}
+
+
+def _frames(row: dict[str, Any], where: str) -> tuple[Frame, ...] | None:
+    value = row.get("frames")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise DataError(f"{where}: 'frames' must be a list of {{intent, slots, parent}}, found {value!r}")
+    result = []
+    for index, item in enumerate(value):
+        place = f"{where}: frames[{index}]"
+        name, parent = _text(item, "intent", place), item.get("parent")
+        if name is None:
+            raise DataError(f"{place}: 'intent' is missing; every frame has one")
+        if parent is not None and (type(parent) is not int or not 0 <= parent < index):
+            raise DataError(f"{place}: 'parent' must be the number of an earlier frame or null, found {parent!r}")
+        slots = _slots(item, place, known=True) or ()
+        result.append(Frame(intent=Intent(name=name), slots=slots, parent=parent))
+    return tuple(result)
 
 
 def _slots(row: dict[str, Any], where: str, *, known: bool) -> tuple[Slot, ...] | None:

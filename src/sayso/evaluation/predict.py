@@ -92,7 +92,8 @@ def write_predictions(path: str | Path, pairs: Iterable[Pair]) -> Path:
 
 
 def _line(example: Example, result: Result) -> str:
-    expected = example.model_dump_json(exclude={"audio"}, exclude_none=True)
+    hidden = {"audio"} if example.custom else {"audio", "custom"}
+    expected = example.model_dump_json(exclude=hidden, exclude_none=True)
     audio = Example(audio=example.audio).model_dump_json(include={"audio"})
     return f'{audio[:-1]},"expected":{expected},"result":{result.model_dump_json()}}}\n'
 

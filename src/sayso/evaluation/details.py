@@ -1,0 +1,104 @@
+"""What ``evaluate`` says beyond its headline: more figures of meaning, trust and time, by groups, for ``--details``.
+
+The headline's names are frozen; these may grow. A figure is None where it does not apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sayso.evaluation import metrics, semantics
+from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, rate, ratio
+from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate
+from sayso.evaluation.slices import slices
+
+_POINTS = 200
+
+
+def details(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> dict[str, Any]:
+    """One JSON object: ``figures`` (the headline), ``more``, ``risk_coverage`` (coverage, risk and confidence by row,
+    200 rows at most), ``latency`` (seconds) and ``slices``.
+    """
+    scores, right, _ = confidences(pairs)
+    curve = metrics.risk_coverage(scores, right)
+    shown = sorted({round(i) for i in np.linspace(0, len(curve) - 1, min(len(curve), _POINTS))})
+    return {
+        "figures": evaluate(pairs, bootstrap),
+        "more": more(pairs, bootstrap),
+        "risk_coverage": [list(curve[index]) for index in shown],
+        "latency": {name: quantiles(values) for name, values in latencies(pairs).items() if values},
+        "slices": slices(pairs, bootstrap=bootstrap),
+    }
+
+
+def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Figures:
+    """Figures with intervals over utterances.
+
+    ``sem_er``, ``irer`` (utterances with any error), ``icer`` (wrong intents), ``exact_match`` and ``tree_match`` are
+    over commands and negatives with known slots; ``macro_intent_accuracy`` is the mean over expected intents, negatives
+    being one; ``concept_error_rate`` and ``concept_value_error_rate`` are over commands. ``brier`` and ``aurc`` need
+    calibrated confidence. ``false_accepts_per_hour`` counts negatives that were not refused in their hours of speech.
+    """
+    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    known = [pair for pair in judged if pair[0].negative or pair[0].slots is not None]
+    commands = [pair for pair in known if not pair[0].negative]
+    meant = [semantics.semantic_errors(*pair) for pair in known]
+    names = [semantics.concept_errors(*pair) for pair in commands]
+    values = [semantics.concept_errors(*pair, values=True) for pair in commands]
+    scores, right, _ = confidences(pairs)
+    ones = np.ones(len(known))
+    return {
+        "sem_er": _errors(meant, bootstrap),
+        "irer": ratio([item.errors > 0 for item in meant], ones, bootstrap),
+        "icer": ratio([not metrics.intent_right(*pair) for pair in known], ones, bootstrap),
+        "macro_intent_accuracy": _macro(judged, bootstrap),
+        "concept_error_rate": _errors(names, bootstrap),
+        "concept_value_error_rate": _errors(values, bootstrap),
+        "exact_match": ratio([semantics.exact_match(*pair) for pair in known], ones, bootstrap),
+        "tree_match": ratio([semantics.tree_match(*pair) for pair in known], ones, bootstrap),
+        "brier": ratio((scores - right) ** 2, np.ones(scores.size), bootstrap),
+        "aurc": general(lambda index: metrics.aurc(scores[index], right[index]), scores.size, bootstrap),
+        "false_accepts_per_hour": _false_accepts(judged, bootstrap),
+    }
+
+
+def latencies(pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """What was timed, in seconds: ``first_partial_s`` after the sample it needed and ``final_s`` after the endpoint."""
+    timings = [result.timing for _, result in pairs]
+    return {
+        "first_partial_s": [timing.first_partial_s for timing in timings if timing.first_partial_s is not None],
+        "final_s": [timing.final_s for timing in timings if timing.final_s is not None],
+    }
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """``n``, and the values at 50, 90, 95 and 99% (N > 0), rounded to 0.1 ms."""
+    levels = (0.5, 0.9, 0.95, 0.99)
+    found = zip(levels, np.quantile(values, levels), strict=True)
+    return {"n": len(values)} | {f"p{level * 100:g}": round(float(value), 4) for level, value in found}
+
+
+def _errors(counts: Sequence[metrics.EditCounts], bootstrap: BootstrapConfig | None) -> Estimate | None:
+    return ratio([item.errors for item in counts], [item.length for item in counts], bootstrap)
+
+
+def _macro(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate | None:
+    names = [example.intent or "" for example, _ in pairs]
+    _, place = np.unique(names, return_inverse=True) if names else ([], np.zeros(0, np.int64))
+    right = np.array([metrics.intent_right(*pair) for pair in pairs], dtype=np.float64)
+
+    def statistic(index: Ints) -> float:
+        sizes, hits = np.bincount(place[index]), np.bincount(place[index], right[index])
+        return float(np.mean(hits[sizes > 0] / sizes[sizes > 0]))
+
+    return general(statistic, len(pairs), bootstrap)
+
+
+def _false_accepts(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate | None:
+    others = [(example, result) for example, result in pairs if example.negative]
+    wrong = sum(not metrics.intent_right(*pair) for pair in others)
+    seconds = sum(result.timing.audio_s or example.duration_s or 0.0 for example, result in others)
+    return rate(wrong, seconds / 3600, (bootstrap or BootstrapConfig()).level)
