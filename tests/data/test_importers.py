@@ -206,6 +206,7 @@ def test_stop(tmp_path: Path, wav: Wav) -> None:
     assert (example.intent, example.text) == ("GET_WEATHER", "north coast weather next week")
     assert slots(example) == [("LOCATION", "coast north", ""), ("DATE_TIME", "next week", "next week")]
     custom = first.supervisions[0].custom
+    assert custom["tree"] == TREE
     assert [frame["intent"] for frame in custom["frames"]] == ["GET_WEATHER", "GET_LOCATION"]
     assert (custom["accent"], custom["gender"], custom["domain"]) == ("non-native", "female", "weather")
     assert to_example(second).audio.endswith("weather_eval/2.wav")

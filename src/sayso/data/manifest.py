@@ -1,7 +1,7 @@
 """Lhotse ``CutSet`` JSONL with meaning: how Sayso keeps what recordings say.
 
 A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain``,
-``source``, ``TRAITS`` where known, and ``frames`` where meanings are nested: ``[{"intent", "slots", "parent",
+``source``, ``curation.TRAITS`` where known, and ``frames`` where meanings are nested: ``[{"intent", "slots", "parent",
 "slot"}]``, the first the outermost, ``parent`` the index of the frame that another stands in and ``slot`` the index of
 the slot there. ``"intent": null`` written out means that the recording must be rejected; without the key the intent is
 unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where it lies inside,
@@ -24,9 +24,6 @@ from sayso.audio.decode import info
 from sayso.core.errors import DataError
 from sayso.core.files import whole
 from sayso.core.result import Example, Slot
-
-# What is known of talker and recording: ``accent`` is the dialect, ``device`` the channel, ``style`` read, spontaneous…
-TRAITS = ("gender", "age", "accent", "device", "style")
 
 
 def make_cut(

@@ -1,8 +1,9 @@
 """One training run: a recipe in, a run folder out; the same call on an unfinished folder goes on where it stopped.
 
-The folder holds ``recipe.json`` (everything resolved), ``tokenizer.model``, ``metrics.jsonl``, ``curves.png``,
-``state/`` (to go on from) and ``model/`` (the averaged weights, a checkpoint). The settings of a run are fixed when it
-begins; only how long it lasts (if it is one cycle), and with how many threads, may change later.
+The folder holds ``recipe.json`` (everything resolved), ``data.json`` (what was read, with hashes), ``tokenizer.model``,
+``metrics.jsonl``, ``timing.jsonl``, ``curves.png``, ``state/`` (to go on from) and ``model/`` (the averaged weights, a
+checkpoint). The settings of a run are fixed when it begins; only how long it lasts (if it is one cycle), and with how
+many threads, may change later.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.growth import deepen, quicken
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.data import Part, differing_keys, feature_statistics, gather, read_parts, transcripts
+from sayso.training.data import Part, described, differing_keys, feature_statistics, gather, read_parts, transcripts
 from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, load_recipe
@@ -30,6 +31,7 @@ LENGTH = ("training.minutes", "training.steps")  # but not where it says when cy
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
 BESIDE_INIT = ("heads", "ctc_rate", "encoder.layers", "encoder.dropout")  # model keys that may be set beside init
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
+SOURCES = "data.json"
 
 
 def train(recipe: Path, overrides: list[str], out: Path | None = None, say: Say | None = None) -> Path:
@@ -49,6 +51,8 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     torch.manual_seed(settings.training.seed)
     _begin(settings, folder)
     parts = read_parts(settings.data)
+    with whole(folder / SOURCES) as fresh:
+        fresh.write_text(json.dumps(described(parts), indent=1) + "\n")
     model, tokenizer = _model(settings, folder, parts)
     corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
     if settings.init is None:

@@ -19,7 +19,8 @@ from lhotse import CutSet, MonoCut  # type: ignore[import-untyped]
 
 from sayso.core.errors import AudioError, DataError
 from sayso.core.result import Slot
-from sayso.data.manifest import TRAITS, make_cut, meaning
+from sayso.data.curation import TRAITS
+from sayso.data.manifest import make_cut, meaning
 from sayso.text.normalise import normalise
 
 
@@ -78,8 +79,7 @@ def cut_of(row: Row) -> MonoCut:
     intent, negative = fields.get("intent"), "intent" in fields and fields["intent"] is None
     slots = slots_of(fields.get("slots"), where)
     custom = meaning(intent, slots, domain=fields.get("domain"), source=row.source, negative=negative)
-    if fields.get("frames"):
-        custom["frames"] = fields["frames"]
+    custom |= {name: fields[name] for name in ("frames", "tree") if fields.get(name)}
     custom |= {trait: str(fields[trait]) for trait in TRAITS if fields.get(trait) not in (None, "")}
     spoken = None if text is None else normalise(text)
     if spoken != text:

@@ -3,7 +3,7 @@
 ``[IN:GET_WEATHER [SL:LOCATION [IN:GET_LOCATION [SL:POINT coast ] ] ] ]`` is an intent whose slot is filled by another
 intent (Gupta et al. 2018, arXiv:1810.07942); decoupled trees (Aghajanyan et al. 2020) leave out the words between
 slots, full ones keep them: both are read. The outermost frame is the flat intent with its slots, whose values are all
-words below them; ``frames`` holds every frame, outermost first.
+words below them; ``frames`` holds every frame, outermost first, and ``tree`` the tree as it is written.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def read_stop(source: Path, audio: Path | None) -> Rows:
             "intent": frames[0]["intent"],
             "slots": frames[0]["slots"],
             "frames": frames,
+            "tree": " ".join(tree.replace("]", " ] ").split()),
             "domain": fields.get("domain") or None,
             "gender": fields.get("gender"),
             "accent": {"yes": "native", "no": "non-native"}.get(fields.get("native", ""), fields.get("native")),
