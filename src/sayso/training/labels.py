@@ -32,6 +32,16 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
     if not heads.tags:
         return ()
     words = text.split()
+    result: list[int] = []
+    for word, tag in zip(words, word_tags(words, slots), strict=True):
+        inside = tag.replace("B-", "I-", 1)
+        for position, _ in enumerate(tokenizer.encode(word)):
+            result.append(heads.tags.index(tag if position == 0 else inside))
+    return tuple(result)
+
+
+def word_tags(words: Sequence[str], slots: Sequence[Slot]) -> list[str]:
+    """A BIO tag per word. Slots are looked for in order; one not found is left outside."""
     tags = [OUTSIDE] * len(words)
     taken = 0
     for slot in slots:
@@ -39,13 +49,9 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
         if not spoken:
             continue
         for start in [*range(taken, len(words)), *range(0, taken)]:
-            if words[start : start + len(spoken)] == spoken and set(tags[start : start + len(spoken)]) == {OUTSIDE}:
-                tags[start : start + len(spoken)] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (len(spoken) - 1)
+            place = slice(start, start + len(spoken))
+            if list(words[place]) == spoken and set(tags[place]) == {OUTSIDE}:
+                tags[place] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (len(spoken) - 1)
                 taken = start + len(spoken)
                 break
-    result: list[int] = []
-    for word, tag in zip(words, tags, strict=True):
-        inside = tag.replace("B-", "I-", 1)
-        for position, _ in enumerate(tokenizer.encode(word)):
-            result.append(heads.tags.index(tag if position == 0 else inside))
-    return tuple(result)
+    return tags
