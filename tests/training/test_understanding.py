@@ -61,7 +61,7 @@ def test_it_understands_what_it_learnt_and_what_was_misheard() -> None:
     best = understand("light the guest rooms peas")[0]  # near a phrase of training: its value
     assert (best.intent, [slot.value for slot in best.slots]) == ("on", ["guest room"])
     chances = [guess.probability for guess in understand("light the attic please")]
-    assert sum(chances) == pytest.approx(1, abs=1e-5) and chances == sorted(chances, reverse=True)
+    assert 0.5 < sum(chances) <= 1 + 1e-5 and chances == sorted(chances, reverse=True)
     assert understand("")[0].intent is None
 
 

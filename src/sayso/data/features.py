@@ -37,6 +37,7 @@ Half = NDArray[np.float16]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
+POOL = 64  # speakers that babble is drawn from
 _log = logging.getLogger("sayso.data")
 
 
@@ -73,6 +74,7 @@ class _Setup:
     seed: int
     corpora: Path | None
     features: FeatureConfig
+    talkers: tuple[str, ...] = ()
 
 
 class FeatureBank:
@@ -143,7 +145,8 @@ class FeatureBank:
         chosen = list(cuts)
         if not chosen:
             raise DataError(f"{path}: there are no cuts to make features of; check the split and its filters")
-        setup = _Setup(augment, seed, root, FeatureConfig())
+        talkers = _talkers(chosen, root) if augment is not None and augment.babble else ()
+        setup = _Setup(augment, seed, root, FeatureConfig(), talkers)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole(target) as fresh:
@@ -187,10 +190,10 @@ def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, r
     settings: list[Any] = [VERSION, FeatureConfig().model_dump()]
     if augment is not None:
         extra = _sizes(root) if root is not None else []
-        settings += [augment.model_dump(), seed, extra]
+        settings += [augment.settings(), seed, extra]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for cut in cuts:
-        row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio"})]
+        row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio", "frames", "custom"})]
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -239,6 +242,18 @@ def _meta(cut: Any) -> dict[str, Any]:
         "duration": float(cut.duration),
         "negative": example.negative,
     }
+
+
+def _talkers(cuts: Iterable[Any], root: Path | None) -> tuple[str, ...]:
+    """A recording of each of at most ``POOL`` speakers, chosen by hash."""
+    found: dict[tuple[str | None, str], tuple[bytes, str]] = {}
+    for cut in cuts:
+        example = to_example(cut)
+        if example.speaker is not None:
+            rank = (hashlib.sha256(cut.id.encode()).digest(), _job(cut, root).audio)
+            key = (example.source, example.speaker)
+            found[key] = min(rank, found.get(key, rank))
+    return tuple(audio for _, audio in sorted(found.values())[:POOL])
 
 
 def _job(cut: Any, root: Path | None) -> _Job:
@@ -296,7 +311,8 @@ def _prepare(setup: _Setup) -> None:
     _setup = setup
     _augmenter = None
     if setup.augment is not None:
-        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora))
+        talkers = [read(path, setup.features.sample_rate) for path in setup.talkers]
+        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora), talkers)
 
 
 def _extract_all(jobs: Iterable[_Job]) -> list[Half | str]:

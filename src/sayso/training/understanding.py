@@ -135,7 +135,7 @@ def fit(reads: Sequence[Read], config: UnderstandingConfig | None = None) -> Tex
             loss = torch.nn.functional.nll_loss(classes, torch.tensor([number for _, _, number in group]))
             loss = loss + torch.nn.functional.nll_loss(tagged.flatten(0, 1), wanted.flatten(), ignore_index=-100)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return understander
 
