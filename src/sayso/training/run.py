@@ -66,6 +66,25 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     return folder
 
 
+def read_sources(folder: Path) -> dict[str, dict[str, str]]:
+    """``{"data": {source and side: clips, hours, sha256}}`` of a run, for the card of what is made of it, which names
+    no more of a path than its end; {} for a folder without ``data.json``, ``DataError`` for one that is damaged."""
+    file = folder / SOURCES
+    if not file.is_file():
+        return {}
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, str] = {}
+        for row in rows:
+            for side in ("train", "valid"):
+                if side in row:
+                    name, about = "/".join(Path(row["source"]).parts[-2:]), row[side]
+                    found[f"{name}, {side}"] = f"{about['clips']} clips, {about['hours']} h, sha256 {about['sha256']}"
+        return {"data": found}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not what a run writes ({error}); remove it to go on without it") from None
+
+
 def draw_curves(folder: Path) -> Path | None:
     """``metrics.jsonl`` of a run as ``curves.png``: losses above, validation WER and rate below; None without any."""
     file = folder / METRICS
