@@ -225,9 +225,8 @@ def test_a_killed_pruned_run_resumes_and_its_model_is_a_plain_one(recipe: Path, 
     assert load(out).engine.free_config.search == TsdConfig(beam=2)
     sources = json.loads((tmp_path / "run" / "data.json").read_text())
     written = list(load(out).manifest.trained["data"].values())
-    assert [f"sha256 {sources[i][side]['sha256']}" in written[i] for i, side in ((0, "train"), (1, "valid"))] == [
-        True
-    ] * 2
+    for source, side, line in zip(sources, ("train", "valid"), written, strict=True):
+        assert f"sha256 {source[side]['sha256']}" in line
     assert load(out).understand(spoken("red lamp", np.random.default_rng(1))).final
     with pytest.raises(ConfigError, match=r"training\.transducer\.band differ"):
         train(recipe, [PRUNED.replace("3", "4")], tmp_path / "run", lambda text: None)

@@ -103,7 +103,15 @@ def to_example(cut: MonoCut) -> Example:
         language=(spoken.language if spoken is not None else None) or "en",
         source=custom.get("source"),
         duration_s=float(cut.duration),
+        custom={**({"gender": spoken.gender} if spoken is not None and spoken.gender else {}), **_others(custom)},
     )
+
+
+def _others(custom: Mapping[str, Any]) -> dict[str, str]:
+    """What is no meaning, where it is a text or a number, as ``evaluation.examples`` reads it."""
+    ours = ("intent", "slots", "frames", "source")
+    kept = {name: value for name, value in custom.items() if name not in ours and not isinstance(value, bool)}
+    return {name: str(value) for name, value in kept.items() if value != "" and isinstance(value, (str, int, float))}
 
 
 def _slot(item: Mapping[str, Any]) -> Slot:
