@@ -7,7 +7,7 @@
 Trains a decoder on the base checkpoint by the real loop (`--run FOLDER` judges one that was trained), then parses every
 recording of `--valid` with and without the grammar, with and without CTC, in one run on the same frames. `exact`: all
 intents, slots and their words are right (siblings in any order); `tree`: all labels are; `well_formed`: the output is a
-meaning at all. Cuts whose `frames` hold a tree are judged by it, others by intent and slots; what the transcript does
+meaning at all. Cuts whose `tree` holds one are judged by it, others by intent and slots; what the transcript does
 not speak is left out of both. A ratio is to the same search with the grammar and CTC; intervals are 95% bootstraps over
 utterances, of one training run. One JSON line per figure.
 """
@@ -63,7 +63,7 @@ def clips(place: Path) -> list[Clip]:
     """Recordings whose meaning is known."""
     found = []
     for cut in manifest.read(cuts_in(place)):
-        example, tree = manifest.to_example(cut), manifest.written_frames(cut)
+        example, tree = manifest.to_example(cut), manifest.written_tree(cut)
         if tree is not None:
             found.append(Clip(example.audio, respelled(read_trees(tree), normalise)))
         elif example.intent is not None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 
 from sayso.core.result import Intent, Result, Slot
@@ -115,3 +116,31 @@ def test_encoders_that_are_compared_have_one_size() -> None:
     target = bench["parameters"](bench["CASES"]["conformer"][0])
     for settings, knob in bench["CASES"].values():
         assert bench["parameters"](bench["sized"](settings, knob, target)) == pytest.approx(target, rel=0.03)
+
+
+def test_cascades_answer_beside_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    language = runpy.run_path(str(ROOT / "tests" / "runtime" / "conftest.py"))
+    (tmp_path / "tones").mkdir()
+    tones = language["Tones"](tmp_path / "tones")
+    rows = []
+    for number, name in enumerate(("anna", "bob") * 3):
+        sf.write(tmp_path / f"{number}.wav", tones.say(f"call {name}"), 16000, subtype="FLOAT")
+        slots = [{"name": "contacts", "value": name, "text": name}]
+        rows.append({"audio": f"{number}.wav", "text": f"call {name}", "intent": "call", "slots": slots})
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sf.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000, subtype="FLOAT")
+    line = ["--bundle", str(tones.bundle()), "--data", str(tmp_path / "data.jsonl"), "--epochs", "30"]
+    line += ["--train", str(tmp_path / "data.jsonl"), "--noise", str(tmp_path / "noise.wav"), "--snr", "30"]
+    monkeypatch.setattr(sys, "argv", ["cascade.py", *line])
+    runpy.run_path(str(FOLDER / "cascade.py"), run_name="__main__")
+    found = {}
+    for text in capsys.readouterr().out.splitlines():
+        row = json.loads(text)
+        found[row["case"], row["metric"], row["ratio_to"]] = row["value"]
+    for system in ("bundle", "cascade match", "cascade tagger"):
+        for metric in ("command_acceptance", "intent_accuracy", "slot_f1"):
+            assert found[f"clean/{system}", metric, None] == 1, (system, metric)
+        assert (f"30dB/{system}", "command_acceptance", None) in found
+    assert found["clean/cascade match", "command_acceptance", "bundle"] == 1

@@ -89,3 +89,33 @@ def test_import_and_split(sayso: Any, labels: Path, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     sides = [json.loads(sayso("data", "show", side, "--json").out) for side in (train, valid)]
     assert sum(side["n"] for side in sides) == 45 and sum(side["speakers"] for side in sides) == 23
+
+
+def test_check_compares_manifests(sayso: Any, say: Any, labels: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "valid.jsonl"
+    other.parent.mkdir()
+    shutil.copy(tmp_path / "coffee.wav", other.parent / "again.wav")
+    rows = [{"audio": "again.wav", "intent": None, "text": "Coffee", "speaker": "c", "accent": "scottish"}]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ran = sayso("data", "check", labels, other)
+    assert ran.code == 1 and "share 1 by sound" in ran.out and "share 1 by sentence" in ran.out
+    assert "speaker" not in ran.out and "coffee" in ran.out
+    assert "not 18.00 s" in ran.out  # what the fixture says of its recordings is not so
+    assert sayso("data", "check", other).code == 0
+    card = sayso("data", "card", other)
+    assert "accent or dialect" in card.out.lower() and "| scottish | 1 |" in card.out
+    held = json.loads(sayso("data", "show", other, "--json").out)
+    assert f"`{held['sha256']}`" in card.out and held["traits"] == {"accent": {"scottish": 1}}
+    cuts = tmp_path / "cuts.jsonl.gz"
+    pytest.importorskip("lhotse")
+    sayso("data", "import", other, "--format", "labels", "--out", cuts)
+    assert json.loads(sayso("data", "show", cuts, "--json").out)["traits"] == held["traits"]
+
+
+def test_bad_lines_are_named_and_the_others_come_in(sayso: Any, labels: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lhotse")
+    with labels.open("a") as file:
+        file.write('{"audio": "lost.wav", "intent": "call"}\n{"intent": "call"}\n')
+    ran = sayso("data", "import", labels, "--format", "labels", "--out", tmp_path / "cuts.jsonl")
+    assert ran.code == 1 and "3 recordings" in ran.out
+    assert "labels.jsonl:4" in ran.err and "lost.wav" in ran.err and "labels.jsonl:5" in ran.err

@@ -13,7 +13,8 @@ import soundfile
 pytest.importorskip("lhotse", reason="lhotse is part of the train extra", exc_type=ImportError)
 
 from sayso.core.errors import DataError
-from sayso.data.corpora import CORPORA, IMPORTERS, corpora_root, read_corpus
+from sayso.data.corpora import CORPORA, corpora_root, read_corpus
+from sayso.data.importers import import_recordings
 from sayso.data.manifest import to_example
 
 
@@ -39,11 +40,11 @@ def test_labels_bring_meaning(tmp_path: Path) -> None:
         {"audio": "a.wav", "duration": 1, "intent": "order", "slots": {"size": "large"}},
         {"audio": "b.wav", "duration": 1, "intent": None},
     ]
-    first, second = map(to_example, IMPORTERS["labels"](_corpus(tmp_path, rows)))
+    first, second = map(to_example, import_recordings("labels", _corpus(tmp_path, rows)))
     assert first.intent == "order" and first.slots and (first.slots[0].name, first.slots[0].value) == ("size", "large")
     assert second.negative
     with pytest.raises(DataError, match=r"train.jsonl:1: 'intent' is missing"):
-        IMPORTERS["labels"](_corpus(tmp_path, [{"audio": "a.wav", "duration": 1}]))
+        import_recordings("labels", _corpus(tmp_path, [{"audio": "a.wav", "duration": 1}]))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_labels_bring_meaning(tmp_path: Path) -> None:
 def test_a_wrong_line_is_named(tmp_path: Path, row: Any) -> None:
     file = _corpus(tmp_path, [{"audio": "good.wav", "duration": 1}, row])
     with pytest.raises(DataError, match=r"train\.jsonl:2"):
-        IMPORTERS["jsonl"](file)
+        import_recordings("jsonl", file)
 
 
 def test_missing_things_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,11 +76,11 @@ def test_kaldi_folder(tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text("u1 a.wav\n")
     (tmp_path / "text").write_text("u1 HELLO THERE\n")
     (tmp_path / "utt2spk").write_text("u1 s1\n")
-    [example] = map(to_example, IMPORTERS["kaldi"](tmp_path))
+    [example] = map(to_example, import_recordings("kaldi", tmp_path))
     assert (example.text, example.speaker, example.duration_s) == ("hello there", "s1", 0.5)
     (tmp_path / "wav.scp").write_text("u1 sox a.wav -t wav - |\n")
     with pytest.raises(DataError, match=r"wav.scp:1: .* is a command"):
-        IMPORTERS["kaldi"](tmp_path)
+        import_recordings("kaldi", tmp_path)
 
 
 @pytest.mark.corpus

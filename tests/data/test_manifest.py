@@ -12,7 +12,7 @@ pytest.importorskip("lhotse", reason="lhotse is part of the train extra", exc_ty
 
 from sayso.core.errors import DataError
 from sayso.core.result import Slot
-from sayso.data.manifest import make_cut, meaning, read, summary, to_example, write, written_frames
+from sayso.data.manifest import make_cut, meaning, read, summary, to_example, write, written_tree
 from sayso.evaluation.examples import read_examples
 
 SLOT = Slot(name="area", value="Kitchen", text="the kitchen")
@@ -41,14 +41,14 @@ def test_round_trip_and_the_judge(tmp_path: Path, name: str) -> None:
 
 def test_nested_meanings(tmp_path: Path) -> None:
     tree = "[IN:go go to [SL:to [IN:event the [SL:name party ] ] ] ]"
-    cut = make_cut("a", tmp_path / "a.flac", "go to the party", duration=1.0, custom=meaning(frames=tree))
+    cut = make_cut("a", tmp_path / "a.flac", "go to the party", duration=1.0, custom=meaning(tree=tree))
     (back,) = read(write([cut], tmp_path / "cuts.jsonl"))
-    assert written_frames(back) == tree and written_frames(_cuts(tmp_path)[0]) is None
+    assert written_tree(back) == tree and written_tree(_cuts(tmp_path)[0]) is None
     assert to_example(back).intent is None
     for wrong in ("[IN:go go", [tree]):
-        cut.supervisions[0].custom["frames"] = wrong
+        cut.supervisions[0].custom["tree"] = wrong
         (tmp_path / "wrong.jsonl").unlink(missing_ok=True)
-        with pytest.raises(DataError, match=r"wrong\.jsonl:1: cut a: 'frames' must be a tree"):
+        with pytest.raises(DataError, match=r"wrong\.jsonl:1: cut a: 'tree' must be one"):
             read(write([cut], tmp_path / "wrong.jsonl"))
 
 

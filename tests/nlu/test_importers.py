@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -183,6 +184,65 @@ def test_rhasspy_tags_rules_ranges_and_slot_files(letters: Letters, tmp_path: Pa
         for colour in ("red", "blue", "dark green")
     }
     assert {text for text, _, _ in said if text.startswith("play")} == {"play jazz", "play old folk", "play new folk"}
+
+
+AGENT = {
+    "agent.json": {"language": "en"},
+    "intents/light.on.json": {"name": "light.on", "fallbackIntent": False},
+    "intents/light.on_usersays_en.json": [
+        {"data": [{"text": "light the ", "userDefined": False}, {"text": "den", "meta": "@room", "alias": "place"}]},
+        {"data": [{"text": "lounge", "meta": "@room", "alias": "place"}, {"text": " to "},
+                  {"text": "ten", "meta": "@sys.number", "alias": "level"}]},
+        {"data": [{"text": "note "}, {"text": "buy milk", "meta": "@sys.any", "alias": "item"}]},
+    ],
+    "intents/light.on_usersays_de.json": [{"data": [{"text": "licht an"}]}],
+    "intents/what.json": {"name": "what", "fallbackIntent": True},
+    "intents/what_usersays_en.json": [{"data": [{"text": "gibberish"}]}],
+    "entities/room.json": {"name": "room", "isEnum": False},
+    "entities/room_entries_en.json": [{"value": "living room", "synonyms": ["living room", "lounge"]}],
+    "entities/code.json": {"name": "code", "isRegexp": True},
+    "entities/code_entries_en.json": [{"value": "[0-9]+", "synonyms": ["[0-9]+"]}],
+}  # fmt: skip
+
+
+def agent(folder: Path, **changed: object) -> Path:
+    for name, content in {**AGENT, **changed}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_dialogflow_folder_and_zip(letters: Letters, tmp_path: Path) -> None:
+    folder = agent(tmp_path / "agent")
+    text = import_domain(folder, "dialogflow")
+    packed = Path(shutil.make_archive(str(tmp_path / "agent"), "zip", folder))
+    assert import_domain(packed, "dialogflow").splitlines()[1:] == text.splitlines()[1:]
+    domain = parse_domain(text)
+    assert list(domain.intents) == ["light.on"] and domain.lists["sys.any"].kind == "wildcard"
+    automaton = compile_domain(domain, letters)
+    for form, out in (("den", "den"), ("living room", "living room"), ("lounge", "living room")):
+        [(meaning, slots)] = match(automaton, letters, f"light the {form}")
+        assert meaning.intent == "light.on" and [(slot.name, slot.value) for slot in slots] == [("place", out)]
+    assert not match(automaton, letters, "gibberish") and not match(automaton, letters, "licht an")
+    [(meaning, slots)] = match(automaton, letters, "lounge to one hundred")
+    assert [(slot.name, slot.value) for slot in slots] == [("place", "living room"), ("level", "100")]
+    [(meaning, slots)] = match(automaton, letters, "note call anna")
+    assert meaning.intent == "light.on" and [(slot.name, slot.value) for slot in slots] == [("item", "call anna")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("entities/room_entries_en.json", [{"value": "x", "synonyms": ["@size:size room"]}], "made of other entities"),
+        ("intents/light.on_usersays_en.json", [], "no intent with phrases in 'en'"),
+        ("intents/light.on_usersays_en.json", [{"data": "x"}], "'data' of a phrase of intent 'light.on'"),
+        ("intents/light.on_usersays_en.json", [{"isTemplate": True}], "template mode"),
+        ("agent.json", [], "agent.json must be a mapping"),
+    ],
+)
+def test_what_an_agent_lacks_is_said(name: str, content: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DomainError, match=words):
+        import_domain(agent(tmp_path / "agent", **{name: content}), "dialogflow")
 
 
 def test_hassil_passes_through(tmp_path: Path) -> None:

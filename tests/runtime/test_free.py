@@ -173,3 +173,16 @@ def test_bundles_older_than_the_choice_are_greedy(tones: Any) -> None:
 def test_a_choice_that_is_none_is_named(tones: Any, free: dict[str, Any], what: str) -> None:
     with pytest.raises(BundleError, match=what):
         tones.model(free=free)
+
+
+def test_the_nbest_of_the_free_text_is_there_for_a_cascade(tones: Any) -> None:
+    beam = {"search": {"kind": "ctc_beam", "beam": 8, "nbest": 4}}
+    model = tones.model(free=beam)
+    for text in ("call anna", "coffee"):
+        result, outcome = model.explain(tones.say(text))
+        texts, scores = zip(*outcome.texts, strict=True)
+        assert texts[0] == text and len(set(texts)) == len(texts) > 1
+        assert list(scores) == sorted(scores, reverse=True)
+        assert result.text == text
+    greedy = tones.model().explain(tones.say("call bob"))[1]
+    assert [text for text, _ in greedy.texts] == ["call bob"]

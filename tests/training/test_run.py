@@ -15,11 +15,14 @@ from safetensors.torch import load_file
 from sayso.cli.main import main
 from sayso.core.errors import ConfigError, DataError
 from sayso.core.result import Slot
-from sayso.data.manifest import make_cut, meaning, write
+from sayso.data.curation import content_hash
+from sayso.data.manifest import make_cut, meaning, read, write
 from sayso.decoding.transducer_beam import TsdConfig
+from sayso.evaluation.examples import read_examples
 from sayso.runtime.load import load
+from sayso.training.data import read_parts, transcripts
 from sayso.training.loop import Progress, Trainer
-from sayso.training.recipe import load_recipe
+from sayso.training.recipe import DataConfig, Source, load_recipe
 from sayso.training.run import train
 
 WORDS = {"red": 500.0, "green": 900.0, "blue": 1500.0, "lamp": 2300.0}
@@ -100,6 +103,27 @@ def kill_at(step: int) -> Callable[[str], None]:
             raise Killed
 
     return say
+
+
+def test_equal_runs_write_equal_bytes(recipe: Path, tmp_path: Path) -> None:
+    first, second = (train(recipe, ["training.steps=52"], tmp_path / name, lambda text: None) for name in "ab")
+    for name in ("metrics.jsonl", "data.json", "model/model.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    rows = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    assert any("total" in row for row in rows) and any("valid_wer" in row for row in rows)
+    assert len((first / "timing.jsonl").read_text().splitlines()) == len(rows)
+    sources = json.loads((first / "data.json").read_text())
+    assert [list(row)[1:] for row in sources] == [["train"], ["valid"]] and sources[0]["train"]["clips"] == 24
+    assert sources[0]["train"]["sha256"] == content_hash(read_examples(recipe.parent / "train.jsonl"))
+
+
+def test_disfluencies_stay_or_go(recipe: Path) -> None:
+    cuts = list(read(recipe.parent / "train.jsonl"))[:1]
+    cuts[0].supervisions[0].text = "red red uh lamp"
+    write(cuts, recipe.parent / "um.jsonl")
+    for said, heard in (("keep", "red red uh lamp"), ("remove", "red lamp")):
+        source = Source(manifest=str(recipe.parent / "um.jsonl"), disfluencies=said)
+        assert list(transcripts(read_parts(DataConfig(train=(source,))))) == [heard]
 
 
 def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, straight: Path, tmp_path: Path) -> None:
@@ -199,6 +223,10 @@ def test_a_killed_pruned_run_resumes_and_its_model_is_a_plain_one(recipe: Path, 
     chosen = ["--free", "search.kind=tsd", "--free", "search.beam=2"]
     assert main(["export", str(tmp_path / "run"), "--out", str(out), *chosen]) == 0
     assert load(out).engine.free_config.search == TsdConfig(beam=2)
+    sources = json.loads((tmp_path / "run" / "data.json").read_text())
+    written = list(load(out).manifest.trained["data"].values())
+    for source, side, line in zip(sources, ("train", "valid"), written, strict=True):
+        assert f"sha256 {source[side]['sha256']}" in line
     assert load(out).understand(spoken("red lamp", np.random.default_rng(1))).final
     with pytest.raises(ConfigError, match=r"training\.transducer\.band differ"):
         train(recipe, [PRUNED.replace("3", "4")], tmp_path / "run", lambda text: None)

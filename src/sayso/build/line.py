@@ -48,7 +48,7 @@ from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, Source
-from sayso.training.run import METRICS, run
+from sayso.training.run import METRICS, read_sources, run
 
 Floats = NDArray[np.float32]
 BASE, CALIBRATION = Path("models/base"), "calibration.json"
@@ -314,6 +314,7 @@ def _facts(job: Job, manifests: dict[str, Path], checkpoint: Path) -> dict[str, 
     rows = [json.loads(line) for line in (checkpoint.parent / METRICS).read_text().splitlines()]
     state = json.loads((checkpoint.parent / "state" / "state.json").read_text())
     facts |= {"steps": state["step"], "seconds": round(state["seconds"])}
+    facts |= read_sources(checkpoint.parent)
     facts |= {f"last_{key}": row[key] for row in rows for key in ("total", "valid_wer") if key in row}
     facts["synthetic_clips"] = len(manifest.read(manifests[speech.TRAIN]))
     return facts | {"real_speech": ", ".join(replay.corpus for replay in _replayed(job)) or "none"}
@@ -325,7 +326,9 @@ def _scales(job: Job, manifests: dict[str, Path]) -> list[Floats]:
         return []
     cuts = list(manifest.read(manifests[speech.TRAIN]))
     chosen = cuts[:: max(1, len(cuts) // job.config.quantise)][: job.config.quantise]
-    augmenter = job.config.augment.build(load_noises(job.root), load_rooms(job.root))
+    # ranges are set by levels, noises and rooms; babble needs named speakers, which replayed speech may lack
+    augment = job.config.augment.model_copy(update={"babble": 0.0})
+    augmenter = augment.build(load_noises(job.root), load_rooms(job.root))
     clips = []
     for number, cut in enumerate(chosen):
         samples = decode.read(manifest.audio_path(cut))

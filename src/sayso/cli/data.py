@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,27 +24,38 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make, import, check and describe data.", no_args_is_help=True, rich_markup_mode=None)
 _MANIFEST = typer.Argument(help="Lhotse cuts or plain labels (.jsonl, .jsonl.gz), or a folder with one such file.")
+TITLES = {"accent": "accent or dialect", "device": "device or channel"}
 Role = Literal["train", "valid", "examples"]
+SHOWN, EXAMPLES = 20, 5  # complaints, and warnings of one kind, that a person reads
 
 
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="The file or folder of another system.")],
-    format: Annotated[str, typer.Option(help="jsonl, labels or kaldi.")],
+    format: Annotated[str, typer.Option(help="jsonl, labels, kaldi, nemo, lhotse, slurp, fluent, snips or stop.")],
     out: Annotated[Path, typer.Option(help="The manifest to write: .jsonl or .jsonl.gz.")],
+    audio: Annotated[Path | None, typer.Option(help="The folder of recordings, where it is elsewhere.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
-    """Turn labelled recordings into a manifest of Lhotse cuts; the recordings stay where they are."""
+    """Turn labelled recordings into a manifest of Lhotse cuts; the recordings stay where they are.
+
+    Lines that cannot be read are named and left out.
+    """
     require("lhotse", extra="train", purpose="sayso data import")
-    from sayso.data.corpora import IMPORTERS
+    from sayso.data.importers import IMPORTERS, import_recordings
     from sayso.data.manifest import write
 
     if format not in IMPORTERS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, IMPORTERS)}")
     _free(out, force)
-    cuts = IMPORTERS[format](source)
+    bad: list[DataError] = []
+    cuts = import_recordings(format, source, audio=audio, bad=bad)
     say(f"{write(cuts, out)}: {len(cuts)} recordings")
-    return 0
+    for error in bad[:SHOWN]:
+        complain(error)
+    if len(bad) > SHOWN:
+        complain(f"... and {len(bad) - SHOWN} more")
+    return 1 if bad else 0
 
 
 @app.command("split")
@@ -52,16 +64,24 @@ def split(
     train: Annotated[Path, typer.Option(help="The manifest to write for training.")],
     valid: Annotated[Path, typer.Option(help="The manifest to write for validation.")],
     per_mille: Annotated[int, typer.Option(help="How much validates, in thousandths.", min=1, max=999)] = 35,
+    both: Annotated[
+        bool, typer.Option("--both", help="Speakers and sentences apart at once; what would join them is left out.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> int:
     """Set a validation part aside: no speaker (or else no sentence) lies on both sides, today or with more data."""
     require("lhotse", extra="train", purpose="sayso data split")
     from sayso.data.manifest import read, write
-    from sayso.data.splits import cut_valid
+    from sayso.data.splits import cut_both, cut_valid
 
     for target in (train, valid):
         _free(target, force)
-    parts = cut_valid(read(manifest), per_mille)
+    cuts = read(manifest)
+    left_out = 0
+    if both:
+        *parts, left_out = cut_both(cuts, per_mille)
+    else:
+        parts = list(cut_valid(cuts, per_mille))
     for name, part in zip(("training", "validation"), parts, strict=True):
         if not len(part):
             raise DataError(
@@ -70,6 +90,8 @@ def split(
             )
     for target, part in zip((train, valid), parts, strict=True):
         say(f"{write(part, target)}: {len(part)} recordings")
+    if left_out:
+        say(f"left out, of a speaker on one side and with a sentence on the other: {left_out} recordings")
     return 0
 
 
@@ -106,24 +128,65 @@ def synth(
 
 
 @app.command("check")
-def check(manifest: Annotated[Path, _MANIFEST]) -> int:
-    """Read a manifest and open every recording in it."""
-    from sayso.audio.decode import info
+def check(
+    manifests: Annotated[list[Path], typer.Argument(help="One, or several that must not share speakers or sentences.")],
+    near: Annotated[float, typer.Option(help="How alike near sentences are, of 1.", min=0.5, max=1)] = 0.9,
+) -> int:
+    """Read manifests, decode every recording, and find what occurs twice, in one of them or in two."""
+    from sayso.data.curation import leaks, odd_labels, repeats
     from sayso.evaluation.examples import read_examples
 
-    examples = read_examples(manifest)
-    progress, failed, seconds = Progress("checked"), 0, 0.0
+    sets = [read_examples(manifest) for manifest in manifests]
+    sounds, failed = [], 0
+    for manifest, examples in zip(manifests, sets, strict=True):
+        heard = _hear(examples, f"{manifest}: " if len(manifests) > 1 else "")
+        sounds.append(heard)
+        failed += heard.count(None)
+        doubles = [f"{one} and {other} are the same recording" for one, other in repeats(examples, heard)]
+        _warn(doubles)
+        _warn(odd_labels(examples))
+    shared = 0
+    for i, j in combinations(range(len(sets)), 2):
+        found = leaks(sets[i], sets[j], (sounds[i], sounds[j]), near)
+        for kind, count in Counter(leak.kind for leak in found).items():
+            pairs = [f"{leak.second} is like {leak.first}" for leak in found if leak.kind == kind]
+            plain = [pair.split(" is like ")[0] for pair in pairs]
+            say(f"{manifests[i]} and {manifests[j]} share {count} by {kind}, such as:")
+            rows([("", text) for text in (plain if kind in ("speaker", "sentence") else pairs)[:EXAMPLES]])
+            shared += kind != "near sentence"
+    return 1 if failed or shared else 0
+
+
+def _hear(examples: Sequence[Example], title: str) -> list[str | None]:
+    """Hashes of the recordings' sound, None for those that cannot be read, which are named."""
+    from sayso.data.curation import hear
+
+    progress, sounds, seconds, other = Progress("checked"), list[str | None](), 0.0, list[str]()
     for number, example in enumerate(examples):
         try:
             with hushed():
-                seconds += info(example.audio).duration_s
+                heard = hear(example.audio)
         except AudioError as error:
-            failed += 1
             complain(error)
+            sounds.append(None)
+        else:
+            sounds.append(heard.sound)
+            seconds += heard.duration_s
+            if example.duration_s is not None and abs(example.duration_s - heard.duration_s) > 0.1:
+                other.append(f"{example.audio} lasts {heard.duration_s:.2f} s, not {example.duration_s:.2f} s")
         progress(number + 1, len(examples))
-    good = len(examples) - failed
-    say(f"{'ok: ' if not failed else ''}{good} of {len(examples)} recordings can be read, {seconds / 3600:.2f} h")
-    return 1 if failed else 0
+    good = len(sounds) - sounds.count(None)
+    ok = "" if None in sounds else "ok: "
+    say(f"{title}{ok}{good} of {len(examples)} recordings can be read, {seconds / 3600:.2f} h")
+    _warn(other)
+    return sounds
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines[:EXAMPLES]:
+        say(f"warning: {line}")
+    if len(lines) > EXAMPLES:
+        say(f"warning: ... and {len(lines) - EXAMPLES} more of this kind")
 
 
 @app.command("show")
@@ -162,6 +225,7 @@ def card(manifest: Annotated[Path, _MANIFEST]) -> int:
     say(f"# {manifest.resolve().name}\n")
     speakers = f"{held.speakers} speakers" if held.speakers else "speakers not named"
     say(f"{held.n} recordings, {_hours(held)} h, {speakers}, {held.with_text} with a transcript.")
+    say(f"\nContent (texts, meanings, names of recordings): sha256 `{held.sha256}`.")
     for title, counts in _counts(held):
         say(f"\n## {title.capitalize()}\n\n| name | recordings |\n|---|---|")
         for name, count in counts.items():
@@ -184,9 +248,13 @@ class _Held:
     slots: dict[str, int]
     languages: dict[str, int]
     sources: dict[str, int]
+    traits: dict[str, dict[str, int]]
+    sha256: str
 
 
 def _count(examples: Sequence[Example]) -> _Held:
+    from sayso.data.curation import TRAITS, content_hash
+
     meant = [item.intent or ("(must be rejected)" if item.negative else "(unknown)") for item in examples]
     lengths = [item.duration_s for item in examples if item.duration_s is not None]
     return _Held(
@@ -198,11 +266,18 @@ def _count(examples: Sequence[Example]) -> _Held:
         slots=dict(Counter(slot.name for item in examples for slot in item.slots or ()).most_common()),
         languages=dict(Counter(item.language for item in examples).most_common()),
         sources=dict(Counter(item.source or "(unknown)" for item in examples).most_common()),
+        traits={
+            trait: dict(Counter(item.custom.get(trait, "(unknown)") for item in examples).most_common())
+            for trait in TRAITS
+            if any(trait in item.custom for item in examples)
+        },
+        sha256=content_hash(examples),
     )
 
 
 def _counts(held: _Held) -> list[tuple[str, dict[str, int]]]:
     found = [("intents", held.intents), ("slots", held.slots), ("languages", held.languages), ("sources", held.sources)]
+    found += [(TITLES.get(trait, trait), counts) for trait, counts in held.traits.items()]
     return [(title, counts) for title, counts in found if counts]
 
 

@@ -64,7 +64,7 @@ def sample(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="The file (or folder) of another system.")],
-    format: Annotated[str, typer.Option(help="rhino, hassil, rasa, snips or rhasspy.")],
+    format: Annotated[str, typer.Option(help="rhino, hassil, rasa, snips, rhasspy or dialogflow.")],
     out: Annotated[Path, typer.Option(help="The domain file to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:

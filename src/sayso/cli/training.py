@@ -66,6 +66,7 @@ def export(
     from sayso.models.assembly import load_checkpoint
     from sayso.nlu.compile import compile_domain
     from sayso.nlu.domain import load_domain
+    from sayso.training.run import read_sources
 
     described = None if domain is None else load_domain(domain)
     model, tokenizer = load_checkpoint(checkpoint)
@@ -77,7 +78,9 @@ def export(
             IntentSpec(name=key, risk=spec.risk, clarify=spec.clarify) for key, spec in described.intents.items()
         )
     title = name or (run.resolve().name if described is None else described.name)
-    config = ExportConfig(name=title, int8=clips is not None, intents=intents, free=searched)
+    config = ExportConfig(
+        name=title, int8=clips is not None, intents=intents, free=searched, trained=read_sources(checkpoint.parent)
+    )
     manifest = export_bundle(model, tokenizer, automaton, out, config, clips=heard)
     say(f"{out}: {manifest.name}, {manifest.precision}, {len(manifest.files)} files")
     return 0

@@ -9,14 +9,16 @@ Sabine's formula alone misses it by up to a third.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.fft  # type: ignore[import-untyped]
 import scipy.signal  # type: ignore[import-untyped]
+import soundfile  # type: ignore[import-untyped]
 import soxr  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -24,14 +26,22 @@ from pydantic import Field, model_validator
 from sayso.audio.decode import read
 from sayso.audio.mix import excerpt, measure_snr
 from sayso.core.config import Config
-from sayso.core.errors import DataError, require
+from sayso.core.errors import DataError, nearest, require
 
 Floats = NDArray[np.float32]
 Range = tuple[float, float]
 
 RATE = 16000
+LEAST_TALKERS, MOST_TALKERS = 3, 6  # that babble is made of
 LONGEST_ROOM = int(0.4 * RATE)
 _WINDOW, _HOP, _LIFTER = 512, 128, 32  # a lifter of 2 ms keeps formants and drops the pitch of voices up to 500 Hz
+CODECS = {
+    "ulaw": ("WAV", "ULAW", 8000),
+    "alaw": ("WAV", "ALAW", 8000),
+    "gsm": ("WAV", "GSM610", 8000),
+    "opus": ("OGG", "OPUS", RATE),
+    "vorbis": ("OGG", "VORBIS", RATE),
+}
 _QUIET = 1e-10  # mean power (-100 dB) below which a recording counts as silent and no ratio exists
 
 
@@ -126,8 +136,11 @@ def simulate_room(rt60: float, size: tuple[float, float, float], rng: np.random.
     room.add_microphone(microphone)
     room.compute_rir()
     response = _direct(np.asarray(room.rir[0][0], np.float32))
-    for _ in range(3):  # the direct path is part of the fit, so one correction is not quite enough
-        rate = np.log(1000) * (1 / rt60 - 1 / reverberation_time(response))  # 60 dB = a factor of 1000
+    for turn in range(30):  # the direct path is part of the fit, so one correction is not enough, and three mostly are
+        measured = reverberation_time(response)
+        if turn >= 3 and abs(measured / rt60 - 1) < 0.05:
+            break
+        rate = np.log(1000) * (1 / rt60 - 1 / measured)  # 60 dB = a factor of 1000
         response = response * np.exp(-rate * np.arange(len(response)) / RATE).astype(np.float32)
     return np.asarray(response / response[0], np.float32)
 
@@ -192,7 +205,7 @@ def coloured(n: int, rng: np.random.Generator, slope: float | None = None) -> Fl
 def babble(clips: Sequence[Floats], n: int, rng: np.random.Generator) -> Floats:
     """(n,) of people talking at once: every clip at equal power from a random place on, mean power 0.01."""
     voices = [clip for clip in clips if len(clip) and _power(clip) >= _QUIET]
-    if len(voices) < 3:
+    if len(voices) < LEAST_TALKERS:
         raise DataError(f"babble: found {len(voices)} clips that are not silent; legal is 3 or more; give more speech")
     total = np.zeros(n, np.float32)
     for voice in voices:
@@ -209,6 +222,28 @@ def level(samples: Floats, gain_db: float) -> Floats:
 def clip(samples: Floats, limit: float = 1.0) -> Floats:
     """An overloaded converter: everything beyond +-``limit`` is cut flat."""
     return np.clip(samples, np.float32(-limit), np.float32(limit))
+
+
+def codec(samples: Floats, name: str) -> Floats:
+    """What is left after a telephone line or a lossy file: (n,), in time with what went in.
+
+    ``ulaw`` and ``alaw`` (ITU-T G.711) and ``gsm`` (GSM 06.10) at 8 kHz; ``opus`` and ``vorbis`` at 16 kHz, as
+    libsndfile encodes them by default. Silence stays silence. ``DataError`` for another name.
+    """
+    if name not in CODECS:
+        raise DataError(f"codec '{name}'; {nearest(name, CODECS)}")
+    if _power(samples) < _QUIET:
+        return samples
+    kind, subtype, rate = CODECS[name]
+    line = clip(samples if rate == RATE else np.asarray(soxr.resample(samples, RATE, rate), np.float32))
+    with io.BytesIO() as file:
+        soundfile.write(file, line, rate, format=kind, subtype=subtype)
+        file.seek(0)
+        heard = soundfile.read(file, dtype="float32")[0]
+    if rate != RATE:
+        heard = np.asarray(soxr.resample(heard, rate, RATE), np.float32)
+    heard = heard[: len(samples)]
+    return np.pad(heard, (0, len(samples) - len(heard)))
 
 
 def _power(samples: Floats) -> float:
@@ -238,7 +273,9 @@ class AugmentConfig(Config):
     """How often (``p`` of each effect) and how much. Ranges are uniform; ``snr`` and ``level`` in dB.
 
     ``coloured`` is the share of noisy clips that get synthetic noise although recorded noise is at hand;
-    ``second_noise`` the share that gets two; ``simulated_rooms`` how many simulated rooms join the measured ones.
+    ``second_noise`` the share that gets two; ``babble`` the share whose noise is other talkers, at least three at once;
+    ``simulated_rooms`` how many simulated rooms join the measured ones; ``codec_p`` how often the recording then goes
+    through one of ``codecs``.
     """
 
     kind: Literal["waveform"] = "waveform"
@@ -259,6 +296,9 @@ class AugmentConfig(Config):
     tilt: Range = (-3.0, 3.0)
     level: Range = (-18.0, 4.0)
     clip_p: float = Field(default=0.05, ge=0, le=1)
+    babble: float = Field(default=0.0, ge=0, le=1)
+    codec_p: float = Field(default=0.0, ge=0, le=1)
+    codecs: tuple[Literal["ulaw", "alaw", "gsm", "opus", "vorbis"], ...] = ("ulaw", "alaw", "gsm", "opus", "vorbis")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -268,19 +308,43 @@ class AugmentConfig(Config):
             least, most = bounds.get(name, (-1000.0, 8000.0))
             if not least <= low <= high <= most:
                 raise ValueError(f"'{name}' must be [low, high] within {least} to {most}, found {[low, high]}")
+        if self.codec_p and not self.codecs:
+            raise ValueError(f"'codecs' is empty and 'codec_p' is {self.codec_p}; name some of {', '.join(CODECS)}")
         return self
 
-    def build(self, noises: Sequence[Floats] = (), rooms: Sequence[Floats] = ()) -> Augmenter:
-        """With recorded ``noises`` and ``rooms``, and simulated rooms beside them (made once per process)."""
+    def settings(self) -> dict[str, Any]:
+        """All values, but none of the effects that came later where they are off: what was made stays what it is."""
+        found = self.model_dump()
+        if not self.babble:
+            del found["babble"]
+        if not self.codec_p:
+            del found["codec_p"], found["codecs"]
+        return found
+
+    def build(
+        self, noises: Sequence[Floats] = (), rooms: Sequence[Floats] = (), talkers: Sequence[Floats] = ()
+    ) -> Augmenter:
+        """With recorded ``noises`` and ``rooms``, and simulated rooms beside them (made once per process).
+
+        ``talkers`` are recordings of different people, for babble; ``DataError`` where it is asked for and there are
+        fewer than three.
+        """
+        if self.babble and len(talkers) < LEAST_TALKERS:
+            raise DataError(
+                f"augment.babble = {self.babble}: the clips name {len(talkers)} speakers, babble needs "
+                f"{LEAST_TALKERS}; add data with speakers, or set it to 0"
+            )
         simulated = room_bank(self.simulated_rooms, 0, self.rt60) if self.room_p > 0 else ()
-        return Augmenter(self, noises, [*rooms, *simulated])
+        return Augmenter(self, noises, [*rooms, *simulated], talkers)
 
 
 class Augmenter:
-    """The chain mouth, room, noise, microphone, level."""
+    """The chain mouth, room, noise, microphone, level, line."""
 
-    def __init__(self, config: AugmentConfig, noises: Sequence[Floats], rooms: Sequence[Floats]) -> None:
-        self.config, self.noises, self.rooms = config, noises, rooms
+    def __init__(
+        self, config: AugmentConfig, noises: Sequence[Floats], rooms: Sequence[Floats], talkers: Sequence[Floats] = ()
+    ) -> None:
+        self.config, self.noises, self.rooms, self.talkers = config, noises, rooms, talkers
 
     def apply(self, samples: Floats, rng: np.random.Generator) -> Floats:
         """(n,) to (n',) in [-1, 1]; n' differs by the speed. Silence stays silence, however short."""
@@ -304,9 +368,15 @@ class Augmenter:
         limit = 1.0
         if rng.random() < c.clip_p and len(samples):
             limit = min(1.0, float(np.abs(samples).max()) * float(rng.uniform(0.3, 0.9)))
-        return clip(samples, limit)
+        samples = clip(samples, limit)
+        if c.codec_p and rng.random() < c.codec_p:
+            samples = clip(codec(samples, c.codecs[int(rng.integers(len(c.codecs)))]))
+        return samples
 
     def _noise(self, n: int, rng: np.random.Generator) -> Floats:
+        if self.config.babble and rng.random() < self.config.babble:
+            count = min(int(rng.integers(LEAST_TALKERS, MOST_TALKERS + 1)), len(self.talkers))
+            return babble([self.talkers[int(i)] for i in rng.choice(len(self.talkers), count, replace=False)], n, rng)
         if not self.noises or rng.random() < self.config.coloured:
             return coloured(n, rng)
         return self.noises[int(rng.integers(len(self.noises)))]

@@ -31,12 +31,13 @@ from sayso.core.errors import AudioError, DataError
 from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.data.augment import AugmentConfig, Augmenter, load_noises, load_rooms, noise_files
-from sayso.data.manifest import to_example, written_frames
+from sayso.data.manifest import to_example, written_tree
 
 Half = NDArray[np.float16]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
+POOL = 64  # speakers that babble is drawn from
 _log = logging.getLogger("sayso.data")
 
 
@@ -74,6 +75,7 @@ class _Setup:
     seed: int
     corpora: Path | None
     features: FeatureConfig
+    talkers: tuple[str, ...] = ()
 
 
 class FeatureBank:
@@ -144,7 +146,8 @@ class FeatureBank:
         chosen = list(cuts)
         if not chosen:
             raise DataError(f"{path}: there are no cuts to make features of; check the split and its filters")
-        setup = _Setup(augment, seed, root, FeatureConfig())
+        talkers = _talkers(chosen, root) if augment is not None and augment.babble else ()
+        setup = _Setup(augment, seed, root, FeatureConfig(), talkers)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole(target) as fresh:
@@ -188,11 +191,11 @@ def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, r
     settings: list[Any] = [VERSION, FeatureConfig().model_dump()]
     if augment is not None:
         extra = _sizes(root) if root is not None else []
-        settings += [augment.model_dump(), seed, extra]
+        settings += [augment.settings(), seed, extra]
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for cut in cuts:
-        row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio"})]
-        tree = written_frames(cut)
+        row = [cut.id, cut.start, cut.duration, to_example(cut).model_dump(exclude={"audio", "frames", "custom"})]
+        tree = written_tree(cut)
         row += [] if tree is None else [tree]  # banks older than trees stay what they were
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
@@ -241,8 +244,20 @@ def _meta(cut: Any) -> dict[str, Any]:
         "source": example.source,
         "duration": float(cut.duration),
         "negative": example.negative,
-        "tree": written_frames(cut),
+        "tree": written_tree(cut),
     }
+
+
+def _talkers(cuts: Iterable[Any], root: Path | None) -> tuple[str, ...]:
+    """A recording of each of at most ``POOL`` speakers, chosen by hash."""
+    found: dict[tuple[str | None, str], tuple[bytes, str]] = {}
+    for cut in cuts:
+        example = to_example(cut)
+        if example.speaker is not None:
+            rank = (hashlib.sha256(cut.id.encode()).digest(), _job(cut, root).audio)
+            key = (example.source, example.speaker)
+            found[key] = min(rank, found.get(key, rank))
+    return tuple(audio for _, audio in sorted(found.values())[:POOL])
 
 
 def _job(cut: Any, root: Path | None) -> _Job:
@@ -300,7 +315,8 @@ def _prepare(setup: _Setup) -> None:
     _setup = setup
     _augmenter = None
     if setup.augment is not None:
-        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora))
+        talkers = [read(path, setup.features.sample_rate) for path in setup.talkers]
+        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora), talkers)
 
 
 def _extract_all(jobs: Iterable[_Job]) -> list[Half | str]:

@@ -1,10 +1,12 @@
 """Lhotse ``CutSet`` JSONL with meaning: how Sayso keeps what recordings say.
 
-A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain`` and
-``source``, and ``frames`` where a meaning has several or nested ones: written as a tree (``nlu/trees.py``),
-``[IN:NAME words [SL:NAME words ] ]``. ``"intent": null`` written out means that the recording must be rejected; without
-the key the intent is unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where
-it lies inside, so a folder of data may be moved; in memory the paths are absolute.
+A cut has one supervision whose ``custom`` holds ``intent``, ``slots`` (``[{"name", "value", "text"}]``), ``domain``,
+``source``, ``curation.TRAITS`` where known, and where meanings are several or nested ``frames`` (``[{"intent", "slots",
+"parent", "slot"}]``, the first the outermost, ``parent`` the index of the frame that another stands in and ``slot`` the
+index of the slot there) and ``tree``, the same as it is written with its words (``nlu/trees.py``), ``[IN:NAME words
+[SL:NAME words ] ]``. ``"intent": null`` written out means that the recording must be rejected; without the key the
+intent is unknown, as ``evaluation.examples`` reads it. Files name audio relative to their own folder where it lies
+inside, so a folder of data may be moved; in memory the paths are absolute.
 """
 
 from __future__ import annotations
@@ -75,32 +77,30 @@ def meaning(
     domain: str | None = None,
     source: str | None = None,
     negative: bool = False,
-    frames: str | None = None,
+    tree: str | None = None,
 ) -> dict[str, Any]:
-    """The ``custom`` of a supervision. ``negative`` writes ``intent`` None out: must be rejected. ``frames`` is a
-    written tree."""
+    """The ``custom`` of a supervision. ``negative`` writes ``intent`` None out: must be rejected. ``tree`` is a
+    written one."""
     if negative and intent is not None:
         raise DataError(f"an example cannot be negative and mean '{intent}'; give one of the two")
     result: dict[str, Any] = {"domain": domain, "source": source}
     if intent is not None or negative:
         result["intent"] = intent
         result["slots"] = [{"name": slot.name, "value": slot.value, "text": slot.text} for slot in slots]
-    if frames is not None:
-        result["frames"] = frames
+    if tree is not None:
+        result["tree"] = tree
     return result
 
 
-def written_frames(cut: MonoCut) -> str | None:
+def written_tree(cut: MonoCut) -> str | None:
     """The cut's meaning as a written tree, None where it has none; ``DataError`` where it is malformed."""
-    frames = (cut.supervisions[0].custom or {}).get("frames") if cut.supervisions else None
-    if frames is None:
+    tree = (cut.supervisions[0].custom or {}).get("tree") if cut.supervisions else None
+    if tree is None:
         return None
     try:
-        return write_trees(read_trees(frames))
+        return write_trees(read_trees(tree))
     except (DataError, AttributeError) as error:
-        raise DataError(
-            f"cut {cut.id}: 'frames' must be a tree, '[IN:NAME words [SL:NAME words ] ]' ({error})"
-        ) from None
+        raise DataError(f"cut {cut.id}: 'tree' must be one, '[IN:NAME words [SL:NAME words ] ]' ({error})") from None
 
 
 def to_example(cut: MonoCut) -> Example:
@@ -122,7 +122,15 @@ def to_example(cut: MonoCut) -> Example:
         language=(spoken.language if spoken is not None else None) or "en",
         source=custom.get("source"),
         duration_s=float(cut.duration),
+        custom={**({"gender": spoken.gender} if spoken is not None and spoken.gender else {}), **_others(custom)},
     )
+
+
+def _others(custom: Mapping[str, Any]) -> dict[str, str]:
+    """What is no meaning, where it is a text or a number, as ``evaluation.examples`` reads it."""
+    ours = ("intent", "slots", "frames", "tree", "source")
+    kept = {name: value for name, value in custom.items() if name not in ours and not isinstance(value, bool)}
+    return {name: str(value) for name, value in kept.items() if value != "" and isinstance(value, (str, int, float))}
 
 
 def _slot(item: Mapping[str, Any]) -> Slot:
@@ -177,7 +185,7 @@ def read(path: str | Path) -> CutSet:
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    cuts.append(_cut(line, f"{file}:{number}", file.parent))
+                    cuts.append(parse_cut(line, f"{file}:{number}", file.parent))
     except FileNotFoundError:
         raise DataError(f"{file}: no such manifest; 'sayso data import' and 'sayso data synth' write them") from None
     except (OSError, UnicodeDecodeError, EOFError) as error:
@@ -187,7 +195,8 @@ def read(path: str | Path) -> CutSet:
     return CutSet.from_cuts(cuts)
 
 
-def _cut(line: str, where: str, folder: Path) -> MonoCut:
+def parse_cut(line: str, where: str, folder: Path) -> MonoCut:
+    """One line of a manifest, its audio resolved against ``folder``; ``DataError`` names ``where``."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -200,7 +209,7 @@ def _cut(line: str, where: str, folder: Path) -> MonoCut:
         source = cut.recording.sources[0]
         source.source = str((folder / audio_path(cut)).absolute())
         to_example(cut)
-        written_frames(cut)
+        written_tree(cut)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:

@@ -18,7 +18,7 @@ from typing import Any
 from sayso.core.errors import DataError
 from sayso.core.result import Example, Frame, Intent, Slot
 
-_OURS = ("audio", "text", "intent", "slots", "frames", "speaker", "language", "source", "duration", "custom")
+_OURS = ("audio", "text", "intent", "slots", "frames", "tree", "speaker", "language", "source", "duration", "custom")
 
 
 def read_examples(path: str | Path) -> list[Example]:

@@ -56,6 +56,7 @@ class Outcome:
     slots: tuple[Slot, ...] = ()
     slot_log_probs: tuple[tuple[float, ...], ...] = ()  # of each spoken slot's tokens
     hypotheses: tuple[GraphHypothesis, ...] = ()
+    texts: tuple[tuple[str, float], ...] = ()  # n-best of the free text, with log scores: a cascade's input
 
 
 def choose(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ class Stream:
             self.close()
             while self.ready:
                 advance([self])
-            result, self.outcome = choose(self._engine, self._search, self._graph, self._utterance())
+            result, outcome = choose(self._engine, self._search, self._graph, self._utterance())
+            self.outcome = replace(outcome, texts=self._texts())
             self._busy_s += time.perf_counter() - began
             self._result = self._complete(result, final=True, final_s=time.perf_counter() - began)
         return self._result
@@ -233,6 +235,14 @@ class Stream:
             encoded=np.concatenate(self._encoded) if self._encoded else None,
             log_probs=np.concatenate(self._log_probs) if self._log_probs else None,
         )
+
+    def _texts(self) -> tuple[tuple[str, float], ...]:
+        """What the free search heard, the best first; equal texts are one, with their probabilities together."""
+        decode, found = self._engine.tokenizer.decode, dict[str, float]()
+        for heard in self._engine.free.finish(self._free)[0]:
+            text = decode(heard.tokens)
+            found[text] = float(np.logaddexp(found[text], heard.score)) if text in found else heard.score
+        return tuple(sorted(found.items(), key=lambda item: -item[1]))
 
     def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
         engine = self._engine

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lhotse import CutSet  # type: ignore[import-untyped]
+from lhotse.utils import fastcopy  # type: ignore[import-untyped]
 from torch import Tensor
 
 from sayso.core.config import Config
@@ -25,6 +27,7 @@ from sayso.core.result import Slot
 from sayso.data import manifest
 from sayso.data.augment import AugmentConfig
 from sayso.data.corpora import corpora_root, read_corpus
+from sayso.data.curation import content_hash
 from sayso.data.features import ClipMeta, FeatureBank, cached
 from sayso.data.phones import read_phones
 from sayso.data.splits import cut_valid
@@ -33,6 +36,7 @@ from sayso.models.assembly import ModelConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.text.disfluency import fluent
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.batches import Floats, Item
@@ -62,6 +66,20 @@ def read_parts(data: DataConfig) -> list[Part]:
     if not any(source.split == "train" for source in data.train):
         raise DataError("the recipe names no training data; add a [[data.train]] table with a 'corpus' or a 'manifest'")
     return [_part(source) for source in data.train]
+
+
+def described(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """For every source what it gave: clips, hours and the ``content_hash`` of either side, as a run records it."""
+    found = []
+    for part in parts:
+        row: dict[str, Any] = {"source": part.source.corpus or part.source.manifest}
+        for side, cuts in (("train", part.train), ("valid", part.valid)):
+            if len(cuts):
+                hours = round(sum(cut.duration for cut in cuts) / 3600, 4)
+                content = content_hash(manifest.to_example(cut) for cut in cuts)
+                row[side] = {"clips": len(cuts), "hours": hours, "sha256": content}
+        found.append(row)
+    return found
 
 
 def transcripts(parts: Iterable[Part]) -> Iterator[str]:
@@ -142,15 +160,26 @@ def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:
 def _part(source: Source) -> Part:
     empty = CutSet.from_cuts([])
     if source.manifest is not None:
-        cuts = _some(manifest.read(source.manifest), source)
+        cuts = _meant(_some(manifest.read(source.manifest), source), source)
         name = Path(source.manifest).parent.name or source.manifest
         return Part(source, name, empty, cuts) if source.split == "valid" else Part(source, name, cuts, empty)
     assert source.corpus is not None
-    train, valid = cut_valid(read_corpus(source.corpus))
+    train, valid = (_meant(side, source) for side in cut_valid(read_corpus(source.corpus)))
     if source.split == "valid":
         return Part(source, source.corpus, empty, _some(valid, source))
     whole = source.clips is None and source.clean  # the same corpus twice in a recipe must not validate twice
     return Part(source, source.corpus, _some(train, source), valid if whole else empty)
+
+
+def _meant(cuts: CutSet, source: Source) -> CutSet:
+    """The cuts with texts as they were meant, where the source wants its disfluencies removed."""
+    if source.disfluencies == "keep":
+        return cuts
+    changed = []
+    for cut in cuts:
+        spoken = [s if s.text is None else fastcopy(s, text=fluent(s.text)) for s in cut.supervisions]
+        changed.append(fastcopy(cut, supervisions=spoken))
+    return CutSet.from_cuts(changed)
 
 
 def _some(cuts: CutSet, source: Source) -> CutSet:

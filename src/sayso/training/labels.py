@@ -115,15 +115,20 @@ def token_tags(text: str, slots: Sequence[Slot], tokenizer: Tokenizer, heads: He
     if not heads.tags:
         return ()
     words = text.split()
-    tags = [OUTSIDE] * len(words)
-    for slot, start, end in spoken_slots(words, slots):
-        tags[start:end] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (end - start - 1)
     result: list[int] = []
-    for word, tag in zip(words, tags, strict=True):
+    for word, tag in zip(words, word_tags(words, slots), strict=True):
         inside = tag.replace("B-", "I-", 1)
         for position, _ in enumerate(tokenizer.encode(word)):
             result.append(heads.tags.index(tag if position == 0 else inside))
     return tuple(result)
+
+
+def word_tags(words: Sequence[str], slots: Sequence[Slot]) -> list[str]:
+    """A BIO tag per word. Slots are looked for in order; one not found is left outside."""
+    tags = [OUTSIDE] * len(words)
+    for slot, start, end in spoken_slots(words, slots):
+        tags[start:end] = [f"B-{slot.name}"] + [f"I-{slot.name}"] * (end - start - 1)
+    return tags
 
 
 def tree_tokens(

@@ -309,8 +309,12 @@ class Trainer:
             self.say(f"resuming {self.folder} at step {self.progress.step}")
 
     def _log(self, row: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        """A line of ``metrics.jsonl``; when it was written goes to ``timing.jsonl``, so that equal runs make equal
+        metrics, byte for byte."""
+        timing = {name: row[name] for name in ("step", "seconds")}
+        for name, line in (("metrics", {k: v for k, v in row.items() if k != "seconds"}), ("timing", timing)):
+            with (self.folder / f"{name}.jsonl").open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
 
 
 def _check_names(model: SpeechModel, config: TrainingConfig) -> None:

@@ -32,6 +32,8 @@ class Source(Config):
     corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
     for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
     it does not know do without. ``teacher`` is likewise a folder of a teacher's features (``data/teacher.py``).
+    ``disfluencies`` of the transcripts (filled pauses, repeats, restarts) are kept, or removed so that the network
+    learns to pass over them.
     """
 
     corpus: str | None = None
@@ -41,6 +43,7 @@ class Source(Config):
     longest_s: float | None = Field(default=None, gt=0)
     phones: str | None = None
     teacher: str | None = None
+    disfluencies: Literal["keep", "remove"] = "keep"
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)

@@ -1,8 +1,9 @@
 """One training run: a recipe in, a run folder out; the same call on an unfinished folder goes on where it stopped.
 
-The folder holds ``recipe.json`` (everything resolved), ``tokenizer.model``, ``metrics.jsonl``, ``curves.png``,
-``state/`` (to go on from) and ``model/`` (the averaged weights, a checkpoint). The settings of a run are fixed when it
-begins; only how long it lasts (if it is one cycle and has no stages), and with how many threads, may change later.
+The folder holds ``recipe.json`` (everything resolved), ``data.json`` (what was read, with hashes), ``tokenizer.model``,
+``metrics.jsonl``, ``timing.jsonl``, ``curves.png``, ``state/`` (to go on from) and ``model/`` (the averaged weights, a
+checkpoint). The settings of a run are fixed when it begins; only how long it lasts (if it is one cycle and has no
+stages), and with how many threads, may change later.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.growth import deepen, quicken
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.data import Part, differing_keys, feature_statistics, gather, read_parts, transcripts
+from sayso.training.data import Part, described, differing_keys, feature_statistics, gather, read_parts, transcripts
 from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, load_recipe
@@ -33,6 +34,7 @@ DROPOUTS = ("dropout", "attention_dropout", "layer_dropout")
 BESIDE_INIT = ("heads", "ctc_rate", "decoder", "trees", "encoder.layers", *(f"encoder.{name}" for name in DROPOUTS))
 NO_LOSSES = ("step", "seconds", "rate", "norm", "limit", "clipped", "skipped")  # in a line of metrics.jsonl
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
+SOURCES = "data.json"
 
 
 def train(recipe: Path, overrides: list[str], out: Path | None = None, say: Say | None = None) -> Path:
@@ -52,6 +54,8 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     torch.manual_seed(settings.training.seed)
     _begin(settings, folder)
     parts = read_parts(settings.data)
+    with whole(folder / SOURCES) as fresh:
+        fresh.write_text(json.dumps(described(parts), indent=1) + "\n")
     model, tokenizer = _model(settings, folder, parts)
     corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
     if settings.init is None:
@@ -63,6 +67,25 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     finally:
         draw_curves(folder)
     return folder
+
+
+def read_sources(folder: Path) -> dict[str, dict[str, str]]:
+    """``{"data": {source and side: clips, hours, sha256}}`` of a run, for the card of what is made of it, which names
+    no more of a path than its end; {} for a folder without ``data.json``, ``DataError`` for one that is damaged."""
+    file = folder / SOURCES
+    if not file.is_file():
+        return {}
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, str] = {}
+        for row in rows:
+            for side in ("train", "valid"):
+                if side in row:
+                    name, about = "/".join(Path(row["source"]).parts[-2:]), row[side]
+                    found[f"{name}, {side}"] = f"{about['clips']} clips, {about['hours']} h, sha256 {about['sha256']}"
+        return {"data": found}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not what a run writes ({error}); remove it to go on without it") from None
 
 
 def draw_curves(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sayso.core.errors import DomainError, nearest
 from sayso.nlu.domain import parse_domain
+from sayso.nlu.importers.dialogflow import import_dialogflow
 from sayso.nlu.importers.hassil import import_hassil
 from sayso.nlu.importers.rasa import import_rasa
 from sayso.nlu.importers.rhasspy import import_rhasspy
@@ -20,6 +21,7 @@ IMPORTERS: Mapping[str, Callable[[Path], str]] = {
     "rasa": import_rasa,
     "snips": import_snips,
     "rhasspy": import_rhasspy,
+    "dialogflow": import_dialogflow,
 }
 
 

@@ -16,6 +16,8 @@ from sayso.core.errors import DomainError
 _SPECIAL = re.compile(r"[()\[\]{}<>|;\\]")
 # Placed before a list that is made for an open slot of another system.
 Form = str | tuple[str, str]
+# A piece of an utterance: text, and the entity and slot if it is a value.
+Piece = tuple[str, str | None, str | None]
 
 
 @dataclass
@@ -59,6 +61,42 @@ class Draft:
             content["sayso"]["slots"] = {slot: {"type": kind} for slot, kind in self.types.items()}
         body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
         return f"# Imported from {source}.\n{body}"
+
+
+def add_pieces(
+    draft: Draft, intent: str, pieces: Sequence[Piece], built_in: Mapping[str, tuple[int, int] | None]
+) -> None:
+    """An annotated utterance as a template in which a value is any value of its entity.
+
+    ``built_in`` are entities of the other system that become number ranges, or (None) open slots.
+    """
+    template = ""
+    for text, entity, slot in pieces:
+        if entity is None or not text.strip():
+            template += escape(text)
+            continue
+        name = _list(entity)
+        if entity not in built_in:
+            note_value(draft, entity, text.strip())
+        elif (limits := built_in[entity]) is not None:
+            draft.ranges[name] = limits
+        elif name not in draft.wildcards:
+            draft.wildcards.append(name)
+        template += f"{{{name}:{identifier(slot or entity)}}}"
+    if template.strip():
+        draft.sentences.setdefault(intent, []).append(template)
+
+
+def note_value(draft: Draft, entity: str, said: str, out: str | None = None) -> None:
+    """Keep a value; one that was only said means what its entity says it means, else itself."""
+    forms = draft.values.setdefault(_list(entity), [])
+    known = {form[0].lower() for form in forms if isinstance(form, tuple)}
+    if said and (out is not None or escape(said).lower() not in known):
+        forms.append((escape(said), said if out is None else out))
+
+
+def _list(entity: str) -> str:
+    return identifier(entity.replace("/", "_"))
 
 
 def escape(text: str) -> str:

@@ -17,13 +17,11 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from sayso.core.errors import DomainError
-from sayso.nlu.importers.build import Draft, escape, identifier, mapping, read_text, sequence
+from sayso.nlu.importers.build import Draft, Piece, add_pieces, mapping, note_value, read_text, sequence
 
 WHAT = "Snips NLU data (YAML or JSON)"
 _MARK = re.compile(r"\[([^\[\]:]+)(?::([^\[\]]+))?\]\(([^()]*)\)")
-_RANGES = {"snips/number": (0, 100), "snips/percentage": (0, 100)}
-# A piece of an utterance: text, and the entity and slot if it is a value.
-Piece = tuple[str, str | None, str | None]
+BUILT_IN = {"snips/number": (0, 100), "snips/percentage": (0, 100)}
 
 
 def import_snips(path: Path) -> str:
@@ -54,13 +52,13 @@ def _yaml(documents: Sequence[Any], draft: Draft, path: Path) -> None:
             for value in sequence(document.get("values") or [], f"values of entity '{name}'", path):
                 forms = [str(form) for form in value] if isinstance(value, list) else [str(value)]
                 for form in forms:
-                    _note(draft, name, form, forms[0])
+                    note_value(draft, name, form, forms[0])
         elif document.get("type") == "intent":
             slots = {}
             for slot in sequence(document.get("slots") or [], f"slots of intent '{name}'", path):
                 slots[str(slot["name"])] = str(slot.get("entity", slot["name"]))
             for utterance in sequence(document.get("utterances") or [], f"utterances of intent '{name}'", path):
-                _add(draft, name, _pieces(str(utterance), slots))
+                add_pieces(draft, name, _pieces(str(utterance), slots), BUILT_IN)
         else:
             raise DomainError(f"a document of type '{document.get('type')}'; Legal: intent, entity", file=str(path))
 
@@ -80,7 +78,7 @@ def _json(content: Any, draft: Draft, path: Path) -> None:
     for name, entity in mapping(content.get("entities") or {}, "'entities'", path).items():
         for value in entity.get("data", []):
             for form in [value["value"], *value.get("synonyms", [])]:
-                _note(draft, name, str(form), str(value["value"]))
+                note_value(draft, name, str(form), str(value["value"]))
     intents = content.get("intents", content)
     for intent, entry in mapping(intents, "'intents'", path).items():
         utterances = entry.get("utterances") if isinstance(entry, dict) else entry
@@ -89,32 +87,4 @@ def _json(content: Any, draft: Draft, path: Path) -> None:
                 (str(p["text"]), p.get("entity"), p.get("slot_name", p.get("entity")))
                 for p in mapping(utterance, "one", path)["data"]
             ]
-            _add(draft, intent, pieces)
-
-
-def _add(draft: Draft, intent: str, pieces: Sequence[Piece]) -> None:
-    template = ""
-    for text, entity, slot in pieces:
-        if entity is None or not text.strip():
-            template += escape(text)
-            continue
-        _note(draft, entity, text.strip(), None)
-        template += f"{{{_list(entity)}:{identifier(slot or entity)}}}"
-    if template.strip():
-        draft.sentences.setdefault(intent, []).append(template)
-
-
-def _list(entity: str) -> str:
-    return identifier(entity.replace("/", "_"))
-
-
-def _note(draft: Draft, entity: str, said: str, out: str | None) -> None:
-    """Keep a value; one that was only said means what its entity says it means, else itself."""
-    name = _list(entity)
-    if entity in _RANGES:
-        draft.ranges[name] = _RANGES[entity]
-        return
-    forms = draft.values.setdefault(name, [])
-    known = {form[0].lower() for form in forms if isinstance(form, tuple)}
-    if said and (out is not None or escape(said).lower() not in known):
-        forms.append((escape(said), said if out is None else out))
+            add_pieces(draft, intent, pieces, BUILT_IN)
