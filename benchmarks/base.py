@@ -1,7 +1,7 @@
 """Make ``models/base``: the sentences it starts from, and what the finished run is released as.
 
     python benchmarks/base.py --sentences runs/sentences.txt
-    python benchmarks/base.py --run runs/base-6/model --out models/base --domain domains/home.yaml
+    python benchmarks/base.py --run runs/base-7/model --out models/base --domain domains/home.yaml
 
 The first writes every training transcript and the text corpus for language models, a sentence a line: the tokenizer
 learns from it and synthetic voices read from it. The second writes fp16 weights and the calibration that needs real
