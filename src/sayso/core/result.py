@@ -7,7 +7,8 @@ endpoint.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -126,3 +127,10 @@ class Example(_Frozen):
     duration_s: float | None = None
     frames: tuple[Frame, ...] | None = None
     custom: dict[str, str] = {}
+
+
+def traits(row: Mapping[str, Any], meaning: Collection[str]) -> dict[str, str]:
+    """What ``row`` says of a recording beside its ``meaning`` keys, where it is a text or a number: ``custom`` of an
+    example."""
+    kept = {name: value for name, value in row.items() if name not in meaning and not isinstance(value, bool)}
+    return {name: str(value) for name, value in kept.items() if value != "" and isinstance(value, (str, int, float))}

@@ -24,10 +24,11 @@ from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment  
 from sayso.audio.decode import info
 from sayso.core.errors import DataError
 from sayso.core.files import whole
-from sayso.core.result import Example, Slot
+from sayso.core.result import Example, Slot, traits
 from sayso.nlu.trees import read_trees, write_trees
 
 SYNTHESIS = "synthesis:"  # how the source of speech that nobody spoke begins
+_MEANING = ("intent", "slots", "frames", "tree", "source")
 
 
 def make_cut(
@@ -122,15 +123,8 @@ def to_example(cut: MonoCut) -> Example:
         language=(spoken.language if spoken is not None else None) or "en",
         source=custom.get("source"),
         duration_s=float(cut.duration),
-        custom={**({"gender": spoken.gender} if spoken is not None and spoken.gender else {}), **_others(custom)},
+        custom=({"gender": spoken.gender} if spoken is not None and spoken.gender else {}) | traits(custom, _MEANING),
     )
-
-
-def _others(custom: Mapping[str, Any]) -> dict[str, str]:
-    """What is no meaning, where it is a text or a number, as ``evaluation.examples`` reads it."""
-    ours = ("intent", "slots", "frames", "tree", "source")
-    kept = {name: value for name, value in custom.items() if name not in ours and not isinstance(value, bool)}
-    return {name: str(value) for name, value in kept.items() if value != "" and isinstance(value, (str, int, float))}
 
 
 def _slot(item: Mapping[str, Any]) -> Slot:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sayso.core.errors import DataError
-from sayso.core.result import Example, Frame, Intent, Slot
+from sayso.core.result import Example, Frame, Intent, Slot, traits
 
 _OURS = ("audio", "text", "intent", "slots", "frames", "tree", "speaker", "language", "source", "duration", "custom")
 
@@ -89,7 +89,7 @@ def _example(row: dict[str, Any], file: Path, line: int) -> Example:
         language=_text(row, "language", where) or "en",
         source=_text(row, "source", where),
         duration_s=_number(row, "duration", where),
-        custom=_others(row) | _others(_table(row, "custom", where)),
+        custom=traits(row, _OURS) | traits(_table(row, "custom", where), _OURS),
         **_meaning(row, where),
     )
 
@@ -119,7 +119,7 @@ def _from_cut(row: dict[str, Any], file: Path, where: str) -> Example:
         raise DataError(f"{where}: 'supervisions' must be a list of at most one; split the cut at its supervisions")
     spoken: dict[str, Any] = supervisions[0] if supervisions else {}
     custom = _table(spoken, "custom", where)
-    gender = _others({"gender": spoken.get("gender")})
+    gender = traits({"gender": spoken.get("gender")}, ())
     return Example(
         audio=str(file.parent / source),
         text=_text(spoken, "text", where),
@@ -127,15 +127,9 @@ def _from_cut(row: dict[str, Any], file: Path, where: str) -> Example:
         language=_text(spoken, "language", where) or "en",
         source=_text(custom, "source", where),
         duration_s=duration,
-        custom=gender | _others(custom),
+        custom=gender | traits(custom, _OURS),
         **_meaning(custom, where),
     )
-
-
-def _others(row: dict[str, Any]) -> dict[str, str]:
-    """What is not ours, where it is a text or a number."""
-    known = {name: value for name, value in row.items() if name not in _OURS and not isinstance(value, bool)}
-    return {name: str(value) for name, value in known.items() if value != "" and isinstance(value, (str, int, float))}
 
 
 def _meaning(row: dict[str, Any], where: str) -> dict[str, Any]:

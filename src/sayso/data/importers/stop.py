@@ -8,12 +8,12 @@ words below them; ``frames`` holds every frame, outermost first, and ``tree`` th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sayso.core.errors import DataError
 from sayso.data.importers.rows import Row, Rows, Tabs, said_in, table
+from sayso.nlu.trees import Tree, read_trees, words
 
 TREES = ("decoupled_normalized_seqlogical", "normalized_seqlogical", "seqlogical")
 TEXTS = ("normalized_utterance", "utterance")
@@ -53,48 +53,35 @@ def read_stop(source: Path, audio: Path | None) -> Rows:
         yield Row(where=where, id=id, source="stop", folder=folder, fields=row)
 
 
-@dataclass
-class _Open:
-    """A bracket that is not closed yet; ``place`` is its frame's number, or its slot's number in its frame."""
-
-    frame: bool
-    place: int
-    words: list[str] = field(default_factory=list)
-
-
 def parse_frames(tree: str) -> list[dict[str, Any]]:
     """``[{"intent", "slots": [{"name", "value"}], "parent", "slot"}]`` of a tree, outermost first.
 
     ``DataError`` where brackets do not match, a slot stands outside an intent, or two trees stand side by side.
     """
+    parts = read_trees(" ".join(tree.replace("]", " ] ").split()))
+    if len(parts) != 1 or not isinstance(parts[0], Tree):
+        raise DataError(f"'{tree}' is no tree; legal is one [IN:… [SL:… words or [IN:… ] ] ]")
     frames: list[dict[str, Any]] = []
-    stack: list[_Open] = []
-    for token in tree.replace("]", " ] ").split():
-        top = stack[-1] if stack else None
-        if token.startswith("[IN:") and (top is None or not top.frame) and not (frames and top is None):
-            parent = next((item.place for item in reversed(stack) if item.frame), None)
-            inside = None if top is None else top.place
-            stack.append(_Open(True, len(frames)))
-            frames.append({"intent": token[4:], "slots": [], "parent": parent, "slot": inside})
-        elif token.startswith("[SL:") and top is not None and top.frame:
-            slots = frames[top.place]["slots"]
-            stack.append(_Open(False, len(slots)))
-            slots.append({"name": token[4:], "value": ""})
-        elif token == "]" and top is not None:
-            stack.pop()
-            if not top.frame:
-                frames[stack[-1].place]["slots"][top.place]["value"] = " ".join(top.words)
-            if stack:
-                stack[-1].words += top.words
-        elif not token.startswith("[") and token != "]" and top is not None:
-            top.words.append(token)
-        else:
-            raise DataError(f"'{tree}' is no tree at '{token}'; legal is [IN:… [SL:… words or [IN:… ] ] ]")
-        if len(frames) > MOST_FRAMES:
-            raise DataError(f"a tree of more than {MOST_FRAMES} intents")
-    if stack or not frames:
-        raise DataError(f"'{tree}' is no tree: {len(stack)} brackets are open at its end; each [ needs its ]")
+    _collect(parts[0], None, None, frames)
     return frames
+
+
+def _collect(tree: Tree, parent: int | None, slot: int | None, frames: list[dict[str, Any]]) -> None:
+    """Add the frame of ``tree`` and all below it."""
+    if not tree.is_intent:
+        raise DataError(f"no tree: the slot [SL:{tree.name} stands in no intent")
+    if len(frames) == MOST_FRAMES:
+        raise DataError(f"a tree of more than {MOST_FRAMES} intents")
+    number, slots = len(frames), list[dict[str, str]]()
+    frames.append({"intent": tree.name, "slots": slots, "parent": parent, "slot": slot})
+    for part in tree.parts:
+        if isinstance(part, Tree):
+            if part.is_intent:
+                raise DataError(f"no tree: [IN:{part.name} stands in the intent {tree.name} and in no slot of it")
+            slots.append({"name": part.name, "value": " ".join(words([part]))})
+            for inner in part.parts:
+                if isinstance(inner, Tree):
+                    _collect(inner, number, len(slots) - 1, frames)
 
 
 def _recording(folder: Path, name: str) -> str:
