@@ -83,8 +83,9 @@ class Stream:
             self.close()
             while self.ready:
                 advance([self])
-            result, outcome = choose(self._engine, self._search, self._graph, self._utterance())
-            self.outcome = replace(outcome, texts=self._texts())
+            free = self._engine.free.finish(self._free)[0]
+            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]))
+            self.outcome = replace(outcome, texts=self._texts(free))
             self._busy_s += time.perf_counter() - began
             self._result = self._complete(result, final=True, final_s=time.perf_counter() - began)
         return self._result
@@ -217,13 +218,12 @@ class Stream:
         if self._engine.open_slots is not None or self._engine.parser is not None:
             self._log_probs.append(heard.log_probs)
 
-    def _utterance(self) -> Utterance:
+    def _utterance(self, best: Hypothesis) -> Utterance:
         speech_s = self._nonblank * self._engine.ctc_frame_s
         if self._nonblank < self._engine.limits.min_nonblank:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s
-        best = self._engine.free.finish(self._free)[0][0]
         return Utterance(
             free_text=self._engine.tokenizer.decode(best.tokens),
             free_words=self._free_words(best),
@@ -236,10 +236,10 @@ class Stream:
             log_probs=np.concatenate(self._log_probs) if self._log_probs else None,
         )
 
-    def _texts(self) -> tuple[tuple[str, float], ...]:
+    def _texts(self, nbest: Sequence[Hypothesis]) -> tuple[tuple[str, float], ...]:
         """What the free search heard, the best first; equal texts are one, with their probabilities together."""
         decode, found = self._engine.tokenizer.decode, dict[str, float]()
-        for heard in self._engine.free.finish(self._free)[0]:
+        for heard in nbest:
             text = decode(heard.tokens)
             found[text] = float(np.logaddexp(found[text], heard.score)) if text in found else heard.score
         return tuple(sorted(found.items(), key=lambda item: -item[1]))
