@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,14 +75,14 @@ def choose(
     evidence = _evidence(engine, search, state, hypotheses, heard)
     confidence = engine.calibration.confidence(evidence)
     slots = slots_of(engine, search, best)
-    spec = next((spec for spec in engine.manifest.intents if spec.name == intent), None)
+    risk, clarify = _manners(engine, intent)
     situation = Situation(
         intent=intent,
         slots=slots,
         confidence=confidence,
         evidence=evidence,
-        risk="none" if spec is None else spec.risk,
-        clarify=None if spec is None else spec.clarify,
+        risk=risk,
+        clarify=clarify,
         speech_s=heard.speech_s,
         snr_db=heard.snr_db,
         truncated=heard.truncated,
@@ -121,6 +122,12 @@ def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
     """The intent of a complete hypothesis."""
     assert hypothesis.meaning is not None, "an incomplete hypothesis has no meaning"
     return search.automaton.meanings[hypothesis.meaning].intent
+
+
+def _manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], str | None]:
+    """How risky an intent is, and how to ask back about it; harmless where the bundle says nothing of it."""
+    spec = next((spec for spec in engine.manifest.intents if spec.name == intent), None)
+    return ("none", None) if spec is None else (spec.risk, spec.clarify)
 
 
 def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
@@ -302,8 +309,7 @@ def _parsed(engine: Engine, heard: Utterance) -> Result:
     frames = frames_of(parsed.parts, times)
     best = frames[0] if frames else None
     if best is not None:
-        spec = next((spec for spec in engine.manifest.intents if spec.name == best.intent.name), None)
-        risk, clarify = ("none", None) if spec is None else (spec.risk, spec.clarify)
+        risk, clarify = _manners(engine, best.intent.name)
         situation = replace(situation, intent=best.intent.name, slots=best.slots, risk=risk, clarify=clarify)
         decision = decide(situation, engine.policy)
     return Result(
