@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from sayso.core.errors import BundleError, DomainError
 from sayso.nlu.automaton_io import accepts, load_automaton, match, save_automaton
-from sayso.nlu.compile import compile_domain, compile_list
+from sayso.nlu.compile import compile_domain
+from sayso.nlu.networks import compile_list
+from sayso.nlu.spelling import Pieces
 from sayso.nlu.domain import Domain, load_domain, parse_domain
 from sayso.nlu.grammar import Alt, Chars, Node, Ref, Seq, glued
 from sayso.nlu.sample import sample
@@ -201,13 +203,13 @@ def test_lists_are_replaceable_and_keep_out_verbatim(letters: Letters) -> None:
     automaton = compile_domain(parse_domain(SMALL), letters)
     assert not match(automaton, letters, "turn light on in sixteen ounce attic")
     changed = automaton.with_lists(
-        {"area": compile_list([("16 Ounce", "Sixteen-Ounce"), ("16 ounce", "Sixteen-Ounce")], letters)}
+        {"area": compile_list([("16 Ounce", "Sixteen-Ounce"), ("16 ounce", "Sixteen-Ounce")], Pieces(letters))}
     )
     assert changed.main is automaton.main and changed.lists["area"].values == ("Sixteen-Ounce",)
     found = match(changed, letters, "turn light on in sixteen ounce attic")
     assert {slots[0].value for _, slots in found} == {"Sixteen-Ounce"}
     with pytest.raises(DomainError, match="at least one value"):
-        compile_list([], letters)
+        compile_list([], Pieces(letters))
 
 
 def test_words_the_tokenizer_cannot_spell(letters: Letters) -> None:

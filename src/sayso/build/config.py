@@ -42,6 +42,7 @@ class BuildConfig(Config):
     the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
     ``phrases`` is how many the model of open slots is estimated from, where the domain has one (0: no such model).
     ``recordings`` are trained on beside what is spoken: your own of the domain's commands, or more general speech.
+    ``pronounce``: the grammar listens for the lexicon's phones where the base has a head for them, not for spellings.
     """
 
     kind: Literal["build"] = "build"
@@ -73,6 +74,7 @@ class BuildConfig(Config):
         Replay(corpus="speechocean762-adults", clips=300, weight=0.7),
     )
     recordings: tuple[Source, ...] = ()
+    pronounce: bool = True
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
     intent_weights: tuple[float, ...] = (0.0, 1.0)
@@ -87,7 +89,7 @@ class BuildConfig(Config):
         validate_every=150,
         validate_clips=60,
         threads=os.cpu_count() or 1,
-        weights=LossWeights(intermediate=0.2, transducer_share=0.2),
+        weights=LossWeights(phone_ctc=0.6, intermediate=0.2, transducer_share=0.2),
     )
     processes: int = Field(default=os.cpu_count() or 1, ge=1)
     work: str = "runs/build"

@@ -44,6 +44,7 @@ from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import Domain, load_domain
 from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
+from sayso.text.lexicon import Lexicon
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
 from sayso.training.progress import Say, to_stderr
@@ -61,6 +62,7 @@ class Job:
     domain: Domain
     automaton: Automaton
     tokenizer: Tokenizer
+    phones: bool  # whether the base has a head for them
     base: Path
     minutes: float
     seed: int
@@ -116,8 +118,9 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
             f"no base checkpoint at {BASE}; run in a checkout that has one, give --base PATH, or train one with "
             "the recipes under recipes/base"
         )
-    _, tokenizer = load_checkpoint(folder)
-    automaton = compile_domain(domain, tokenizer)
+    model, tokenizer = load_checkpoint(folder)
+    pronounced = model.phones is not None and config.pronounce
+    automaton = compile_domain(domain, tokenizer, Lexicon.load() if pronounced else None)
     for source in config.recordings:
         _check_recordings(domain, source)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -135,7 +138,7 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
         f"domain {domain.name}: {len(domain.intents)} intents, {len(domain.slots)} slots, {len(domain.templates)} "
         f"templates; working in {work}"
     )
-    return Job(domain, automaton, tokenizer, folder, minutes, seed, config, work, root, say)
+    return Job(domain, automaton, tokenizer, model.phones is not None, folder, minutes, seed, config, work, root, say)
 
 
 def _check_recordings(domain: Domain, source: Source) -> None:
@@ -191,12 +194,15 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
         for replay in _replayed(job)
     ]
     sources += c.recordings
+    training = c.training.model_copy(update={"minutes": job.minutes, "seed": job.seed})
+    if not job.phones:
+        training = training.model_copy(update={"weights": training.weights.model_copy(update={"phone_ctc": 0.0})})
     recipe = Recipe(
         name=job.domain.name,
         init=str(job.base.resolve()),
         model=ModelConfig(heads=head_config(list(job.domain.intents), list(job.domain.slots))),
         data=DataConfig(train=tuple(sources), cache=str(Path(c.work) / "features"), processes=c.processes),
-        training=c.training.model_copy(update={"minutes": job.minutes, "seed": job.seed}),
+        training=training,
     )
     job.say(f"2/5 training, at most {job.minutes:g} minutes; Ctrl-C stops here and keeps what was learnt")
     return run(recipe, job.work / "run", job.say) / "model"
@@ -204,8 +210,10 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
 
 def _open_slots(job: Job) -> OpenSlotConfig | None:
     """A model of the phrases that open slots hold in training; held-out words are not in it."""
-    if not job.config.phrases or not open_templates(job.domain):
+    if not open_templates(job.domain):
         return None
+    if not job.config.phrases:
+        return OpenSlotConfig() if job.automaton.lexicon else None
     pieces = job.tokenizer.pieces
     found = open_phrases(job.config.phrases, job.seed, (*EVERYDAY, *(_talk(job) if job.minutes > 0 else ())))
     model = estimate(([pieces[token] for token in job.tokenizer.encode(text)] for text in found), 4, pieces[1:])

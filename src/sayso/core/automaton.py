@@ -11,6 +11,7 @@ Shape letters: ``N`` nodes, ``E`` edges.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,7 +89,14 @@ class Meaning:
 @dataclass(frozen=True, kw_only=True)
 class Automaton:
     """The whole domain. ``tokenizer`` is the sha256 of the tokenizer model its ids belong to; ``pieces[i]`` the text
-    of token ``i`` ('▁' opens a word); token 0 is blank and never occurs in a network."""
+    of token ``i`` ('▁' opens a word); token 0 is blank and never occurs in a network.
+
+    A domain is spelled or pronounced. Spelled, its tokens are the tokenizer's. Pronounced, ``lexicon`` (the sha256 of
+    the one it was compiled with) is not empty, and a token is a sound in its place: ``rows[i]`` is the phone that token
+    ``i`` is heard as; the first phone of a word is a token of that word, whose whole text it carries, others carry
+    none; ``open_tokens`` are the phones inside open slots; and from ``spelled`` on come the tokenizer's pieces, in
+    which what an open slot holds is written once it is known.
+    """
 
     main: Network
     lists: dict[str, SlotList]
@@ -98,10 +106,43 @@ class Automaton:
     tokenizer: str
     domain: str = ""
     meta: dict[str, str] = field(default_factory=dict)
+    lexicon: str = ""
+    rows: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
+    open_tokens: tuple[int, ...] = ()
+    spelled: int = 0
 
-    def with_lists(self, lists: dict[str, SlotList]) -> Automaton:
-        """The same domain with some lists replaced (contacts of one user); the main network is shared, not copied."""
+    @property
+    def units(self) -> int:
+        """How many posteriors a frame has: pieces or phones, the blank among them."""
+        return int(self.rows.max()) + 1 if self.lexicon else len(self.pieces)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """What tokens say."""
+        return text_of(self.pieces[token] for token in tokens)
+
+    def with_lists(
+        self, lists: dict[str, SlotList], pieces: tuple[str, ...] | None = None, rows: Ints | None = None
+    ) -> Automaton:
+        """The same domain with some lists replaced (contacts of one user); the main network is shared, not copied.
+
+        Words that are new to a pronounced domain come as more ``pieces`` and ``rows`` behind those that are there.
+        """
         unknown = set(lists) - set(self.lists)
         if unknown:
             raise KeyError(f"lists not in this domain: {sorted(unknown)}; it has {sorted(self.lists)}")
-        return replace(self, lists={**self.lists, **lists})
+        return replace(
+            self,
+            lists={**self.lists, **lists},
+            pieces=self.pieces if pieces is None else pieces,
+            rows=self.rows if rows is None else rows,
+        )
+
+
+def text_of(pieces: Iterable[str]) -> str:
+    """The text that pieces make."""
+    return "".join(piece for piece in pieces if is_text(piece)).replace("▁", " ").strip()
+
+
+def is_text(piece: str) -> bool:
+    """Whether a piece is part of a text: not a mark such as ``<blk>``."""
+    return not (piece.startswith("<") and piece.endswith(">"))

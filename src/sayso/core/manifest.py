@@ -22,12 +22,13 @@ Role = Literal[
     "vocab_predictor",
     "joiner",
     "ctc",
+    "phones",
     "memory",
     "decoder",
     "bias",
     "intent",
     "slots",
-]  # memory: what a decoder keeps of the encoder's frames
+]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames
 ROLES: tuple[str, ...] = get_args(Role)
 
 

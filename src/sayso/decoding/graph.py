@@ -75,7 +75,7 @@ class GraphSearch:
         self.automaton = automaton
         self._tables: Tables = build_tables(automaton)
         self._expand = Expander(self._tables, open_top_k=self.config.open_top_k, open_penalty=self.config.open_penalty)
-        self._filler = Filler(len(automaton.pieces), self.config.filler_penalty)
+        self._filler = Filler(automaton.units, self.config.filler_penalty)
 
     def start(self) -> GraphState:
         """A stream before any frame."""
@@ -93,9 +93,9 @@ class GraphSearch:
         return GraphState(frontier=frontier, history=History(), filler=self._filler.start())
 
     def step(self, state: GraphState, log_probs: NDArray[np.floating]) -> GraphState:
-        """Advance ``state`` in place over (T, V) log posteriors (T may be 0) and return it."""
-        if log_probs.ndim != 2 or log_probs.shape[1] != len(self.automaton.pieces):
-            raise ValueError(f"log_probs are {log_probs.shape}, expected (T, {len(self.automaton.pieces)})")
+        """Advance ``state`` in place over (T, V) log posteriors of pieces or phones (T may be 0) and return it."""
+        if log_probs.ndim != 2 or log_probs.shape[1] != self.automaton.units:
+            raise ValueError(f"log_probs are {log_probs.shape}, expected (T, {self.automaton.units})")
         for frame in np.asarray(log_probs, dtype=np.float64):
             self._advance(state, frame)
         return state
@@ -170,7 +170,7 @@ class GraphSearch:
             call=frontier.call,
             count=frontier.count,
             values=frontier.values,
-            tok=frontier.tok + frame[self._tables.token[frontier.node]],
+            tok=frontier.tok + frame[self._tables.heard[frontier.node]],
             blk=best + frame[0],
             tok_hist=frontier.tok_hist,
             blk_hist=frontier.hist(),
@@ -221,16 +221,16 @@ class GraphSearch:
     def _commit(self, state: GraphState, merged: Merged, entries: Entries, frame: Doubles) -> Frontier:
         """Write the history of what survived; the frontier then points to it."""
         before, frontier, history = state.frontier, merged.frontier, state.history
-        token = self._tables.token[frontier.node]
+        token, heard = self._tables.token[frontier.node], self._tables.heard[frontier.node]
         holding = np.flatnonzero((merged.entry < 0) & (frontier.tok_hist >= 0) & (frontier.tok > _NEVER))
-        history.raise_peak(frontier.tok_hist[holding], frame[token[holding]])
+        history.raise_peak(frontier.tok_hist[holding], frame[heard[holding]])
         new = np.flatnonzero(merged.entry >= 0)
         entry = merged.entry[new]
         source = entries.source[entry]
-        needs_blank = token[new] == self._tables.token[before.node[source]]
+        needs_blank = heard[new] == self._tables.heard[before.node[source]]
         parent = np.where(needs_blank, before.blk_hist[source], before.hist()[source])
         frontier.tok_hist[new] = history.append(
-            parent, token[new], frontier.call[new], entries.left[entry], frame[token[new]], state.frame
+            parent, token[new], frontier.call[new], entries.left[entry], frame[heard[new]], state.frame
         )
         return frontier
 

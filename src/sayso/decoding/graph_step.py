@@ -83,8 +83,8 @@ class Expander:
     def __init__(self, tables: Tables, *, open_top_k: int | None, open_penalty: float) -> None:
         self.tables = tables
         self._top_k, self._penalty = open_top_k, open_penalty
-        self._openers = np.flatnonzero(tables.opens_word)
-        self._fillers = np.flatnonzero(tables.may_fill)
+        self._fillers = np.arange(tables.open_tokens.size)
+        self._rows = tables.heard[tables.open_base :]
 
     def __call__(self, frontier: Frontier, rows: Longs, frame: Doubles, threshold: float) -> Entries:
         """Candidates of score >= ``threshold`` (and above minus infinity) from ``rows``; ``frame`` is (V,)."""
@@ -103,7 +103,7 @@ class Expander:
             inner, arcs = expand(tables.ent_ptr, lists[listed])
             parts.append(make(which[listed][inner], tables.ent[arcs], target[listed][inner]))
             if tables.has_open and not listed.all():
-                opener = self._best_of(self._openers, frame)
+                opener = self._best_of(tables.opens, frame)
                 where, node = _cross(which[~listed], opener + tables.open_base)
                 call, _ = _cross(target[~listed], opener)
                 parts.append(make(where, node, call, count=np.ones(where.size, dtype=np.int64), penalty=self._penalty))
@@ -135,10 +135,11 @@ class Expander:
         where, node = _cross(inside, best + self.tables.open_base)
         return make(where, node, places.call[where], count=count[where] + 1, penalty=self._penalty)
 
-    def _best_of(self, tokens: Longs, frame: Doubles) -> Longs:
-        if self._top_k is None or tokens.size <= self._top_k:
-            return tokens
-        return np.sort(tokens[np.argpartition(-frame[tokens], self._top_k - 1)[: self._top_k]])
+    def _best_of(self, opened: Longs, frame: Doubles) -> Longs:
+        """Of open tokens, by number, the likeliest."""
+        if self._top_k is None or opened.size <= self._top_k:
+            return opened
+        return np.sort(opened[np.argpartition(-frame[self._rows[opened]], self._top_k - 1)[: self._top_k]])
 
 
 class _Maker:
@@ -148,14 +149,14 @@ class _Maker:
         self._tables, self._places, self._frame, self._threshold = tables, places, frame, threshold
         self._best = frontier.best()[places.source]
         self._blank = frontier.blk[places.source]
-        self._token = tables.token[frontier.node[places.source]]
+        self._heard = tables.heard[frontier.node[places.source]]
 
     def __call__(
         self, place: Longs, node: Longs, call: Longs, count: Longs | None = None, penalty: float = 0.0
     ) -> Entries:
-        token = self._tables.token[node]
-        before = np.where(token == self._token[place], self._blank[place], self._best[place])
-        score = before + self._frame[token] - penalty
+        heard = self._tables.heard[node]
+        before = np.where(heard == self._heard[place], self._blank[place], self._best[place])
+        score = before + self._frame[heard] - penalty
         good = np.flatnonzero((score >= self._threshold) & (score > _NEVER))
         place = place[good]
         return Entries(

@@ -1,9 +1,9 @@
 """One index space over a compiled domain, so that the frontier of the graph search is a handful of flat arrays.
 
 Global nodes are, in order: the ``M`` main nodes, one start node, the nodes of every list, and one node per
-token for open slots. Successor, final and entry arcs are CSR arrays over that space. Building is concatenation
-only (a stream with its own contact list builds one in well under a millisecond of numpy) and never multiplies a
-list by the calls that use it: which call a list position belongs to is part of the hypothesis.
+token that an open slot may hold. Successor, final and entry arcs are CSR arrays over that space. Building is
+concatenation only (a stream with its own contact list builds one in well under a millisecond of numpy) and
+never multiplies a list by the calls that use it: which call a list position belongs to is part of the hypothesis.
 
 Shape letters: ``G`` global nodes, ``M`` main nodes, ``L`` lists, ``V`` tokens, ``K`` arcs.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sayso.core.automaton import Automaton, Network
+from sayso.core.automaton import Automaton, Network, is_text
 
 Longs = NDArray[np.int64]
 _TOKEN, _OPEN = -1, -2  # main nodes that call no list
@@ -28,8 +28,10 @@ class Tables:
 
     automaton: Automaton
     start: int  # == M
-    open_base: int  # global node of open token v is open_base + v
+    open_base: int  # global node of open token i is open_base + i
+    open_tokens: Longs  # (O,)
     token: Longs  # (G,); -1 for calls, 0 for the start
+    heard: Longs  # (G,): the posterior that is its token's; any for calls
     succ_ptr: Longs
     succ: Longs
     fin_ptr: Longs
@@ -42,8 +44,7 @@ class Tables:
     value_id: Longs  # global value -> id of its string, equal for equal strings
     values: tuple[str, ...]  # global value -> string
     meaning_hash: Longs  # per meaning: hash of the slots its template fixes
-    opens_word: NDArray[np.bool_]  # (V,): tokens that may begin an open slot
-    may_fill: NDArray[np.bool_]  # (V,): tokens an open slot may hold
+    opens: Longs  # open tokens (their numbers, below O) that may begin an open slot
     has_lists: bool
     has_open: bool
 
@@ -60,12 +61,13 @@ def build_tables(automaton: Automaton) -> Tables:
     bases = np.cumsum([main.nodes + 1, *[network.nodes for network in networks]]).astype(np.int64)
     value_bases = np.cumsum([0, *[len(automaton.lists[name].values) for name in names]]).astype(np.int64)
     open_base = int(bases[-1])
-    vocabulary = len(automaton.pieces)
+    opened, opens = _open_tokens(automaton)
     strings: dict[str, int] = {}
     values = tuple(value for name in names for value in automaton.lists[name].values)
     value_id = np.array([strings.setdefault(value, len(strings)) for value in values], dtype=np.int64)
     node_list, node_slot, node_max, slots = _calls(automaton, names)
-    empty = np.zeros(vocabulary, dtype=np.int64)
+    empty = np.zeros(opened.size, dtype=np.int64)
+    token = _join([main.token, [0], *[n.token for n in networks], opened])
     succ_counts: list[ArrayLike] = [
         np.diff(main.succ_ptr),
         [main.entry.size],
@@ -77,7 +79,9 @@ def build_tables(automaton: Automaton) -> Tables:
         automaton=automaton,
         start=main.nodes,
         open_base=open_base,
-        token=_join([main.token, [0], *[n.token for n in networks], np.arange(vocabulary)]),
+        open_tokens=opened,
+        token=token,
+        heard=automaton.rows.astype(np.int64)[token] if automaton.lexicon else token,
         succ_ptr=_pointers(succ_counts),
         succ=_join([main.succ, main.entry, *_shift(networks, "succ", bases)]),
         fin_ptr=_pointers(fin_counts),
@@ -90,8 +94,7 @@ def build_tables(automaton: Automaton) -> Tables:
         value_id=value_id,
         values=values,
         meaning_hash=_meaning_hashes(automaton, slots, strings),
-        opens_word=np.array([_fills(i, piece) and piece.startswith("▁") for i, piece in enumerate(automaton.pieces)]),
-        may_fill=np.array([_fills(i, piece) for i, piece in enumerate(automaton.pieces)]),
+        opens=opens,
         has_lists=bool((node_list >= 0).any()),
         has_open=bool((node_list == _OPEN).any()),
     )
@@ -141,8 +144,13 @@ def _meaning_hashes(automaton: Automaton, slots: dict[str, int], strings: dict[s
     return hashes
 
 
-def _fills(index: int, piece: str) -> bool:
-    return index > 0 and not (piece.startswith("<") and piece.endswith(">"))
+def _open_tokens(automaton: Automaton) -> tuple[Longs, Longs]:
+    """The tokens that an open slot may hold, and which of them may begin one: of pieces those that open a word."""
+    if automaton.lexicon:
+        return np.array(automaton.open_tokens, dtype=np.int64), np.arange(len(automaton.open_tokens))
+    tokens = [i for i, piece in enumerate(automaton.pieces) if i > 0 and is_text(piece)]
+    opens = [at for at, token in enumerate(tokens) if automaton.pieces[token].startswith("▁")]
+    return np.array(tokens, dtype=np.int64), np.array(opens, dtype=np.int64)
 
 
 def _shift(networks: list[Network], name: str, bases: Longs) -> list[Longs]:

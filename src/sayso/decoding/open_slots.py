@@ -20,20 +20,20 @@ from sayso.core.config import Config
 from sayso.decoding.beam import Doubles, Longs
 from sayso.decoding.ctc_beam import CtcBeam, CtcBeamConfig
 from sayso.decoding.graph_nbest import GraphHypothesis, SlotMatch
-from sayso.decoding.hypothesis import Hypothesis
+from sayso.decoding.hypothesis import Hypothesis, Scorer
 from sayso.decoding.ngram import NGram, NGramScorer
 from sayso.decoding.predictor import Floats
 
 
 class OpenSlotConfig(Config):
-    """``file`` is a packed n-gram model of the tokenizer's pieces, each sentence of it one slot's words.
+    """``file`` is a packed n-gram model of the tokenizer's pieces, each sentence of it one slot's words; None: without.
 
     ``weight`` multiplies its log probability; ``bonus`` is added for every token, since each costs probability and
     short answers would win by that alone. Defaults suit the held-out clips of ``home``.
     """
 
     kind: Literal["ngram"] = "ngram"
-    file: str
+    file: str | None = None
     weight: float = Field(default=0.8, ge=0, allow_inf_nan=False)
     bonus: float = Field(default=3.0, ge=0, allow_inf_nan=False)
     search: CtcBeamConfig = CtcBeamConfig(beam=16, top_k=24, token_margin=12.0, commit_frames=None, nbest=1)
@@ -63,12 +63,34 @@ class SlotScorer:
         return np.where([begun for _, begun in states], ends, -np.inf)
 
 
-class OpenSlots:
-    """Hears open slots again; holds no stream."""
+class WordStart:
+    """No score but this: the first token opens a word, and there is one."""
 
-    def __init__(self, config: OpenSlotConfig, model: NGram, pieces: Sequence[str]) -> None:
-        self.config = config
-        self._beam = CtcBeam(config.search, {"open": (SlotScorer(model, pieces, config.weight, config.bonus), 1.0)})
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._opens = np.array([piece.startswith("▁") for piece in pieces])
+
+    def start(self, context: Mapping[str, Any] | None = None) -> bool:
+        """Before the slot's first token."""
+        return False
+
+    def score(self, states: Sequence[bool], tokens: Longs) -> tuple[Doubles, list[bool]]:
+        """-inf for a first token that goes on with a word."""
+        return np.where(np.array(states, np.bool_) | self._opens[tokens], 0.0, -np.inf), [True] * len(states)
+
+    def final(self, states: Sequence[bool]) -> Doubles:
+        """An empty slot is none."""
+        return np.where(np.array(states, np.bool_), 0.0, -np.inf)
+
+
+class OpenSlots:
+    """Hears open slots again; holds no stream. In the sentences' tokens the pieces begin at ``spelled``."""
+
+    def __init__(self, config: OpenSlotConfig, model: NGram | None, pieces: Sequence[str], spelled: int = 0) -> None:
+        self.config, self._spelled = config, spelled
+        scorers: dict[str, tuple[Scorer[Any], float]] = {"open": (WordStart(pieces), 1.0)}
+        if model is not None:
+            scorers = {"open": (SlotScorer(model, pieces, config.weight, config.bonus), 1.0)}
+        self._beam = CtcBeam(config.search, scorers)
 
     def hear(self, log_probs: Floats, hypotheses: Sequence[GraphHypothesis]) -> list[GraphHypothesis]:
         """The same sentences with what their open slots hold by both, from log posteriors (T, V) of the utterance.
@@ -87,13 +109,15 @@ class OpenSlots:
             first, last = match.first, match.last
             begin = hypothesis.frames[first - 1] + 1 if first else 0
             end = hypothesis.frames[last + 1] if last + 1 < len(hypothesis.tokens) else len(log_probs)
-            before = hypothesis.tokens[first - 1] if first else 0
+            # what was heard just before, in pieces; a sound that goes on is none of the slot's pieces
+            before = hypothesis.tokens[first - 1] if first and not self._spelled else 0
             if (before, begin, end) not in known:
                 state = self._beam.step(self._beam.start(after=before), log_probs[begin:end])
                 known[before, begin, end] = self._beam.finish(state)[0][0]
             heard = known[before, begin, end]
             if heard.tokens and np.isfinite(heard.score):
-                hypothesis = _replaced(hypothesis, place, heard, begin)
+                tokens = tuple(self._spelled + token for token in heard.tokens)
+                hypothesis = _replaced(hypothesis, place, replace(heard, tokens=tokens), begin)
         return hypothesis
 
 

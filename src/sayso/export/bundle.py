@@ -39,6 +39,7 @@ from sayso.text.tokenizer import Tokenizer
 Floats = NDArray[np.float32]
 CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
 LM, OPEN = "lm.npz", "open.npz"
+_STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
@@ -97,7 +98,9 @@ def export_bundle(
     error = verify_graphs(
         model, exact, heard[:_PROOF_CLIPS] or [_noise(features)], config.chunk_frames, config.left_frames
     )
-    unused = () if automaton is None else ("memory", "decoder")
+    unused: tuple[Role, ...] = () if automaton is None else ("memory", "decoder")
+    if automaton is None or not automaton.lexicon:
+        unused = (*unused, "phones")
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
         graphs["encoder"] = quantise(exact["encoder"], heard, FACTOR * config.chunk_frames)
@@ -146,7 +149,7 @@ def _manifest(
     context = Context(config.chunk_frames, config.left_frames)
     parses = "decoder" in graphs
     second = (PassSpec(name="parse", when="endpoint", graphs=("memory", "decoder"), search="parser"),) if parses else ()
-    first: list[Role] = [role for role in ("encoder", "ctc", "predictor", "joiner", "intent") if role in graphs]
+    first: list[Role] = [role for role in _STREAMED if role in graphs]
     return Manifest(
         name=config.name,
         description=config.description,
@@ -214,6 +217,11 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
         )
     if automaton is None:
         return
+    if automaton.lexicon and model.phones is None:
+        raise BundleError(
+            "the domain is pronounced and the model has no head for phones; compile it without a lexicon, or train one "
+            "with model.phones = true"
+        )
     if automaton.tokenizer != tokenizer.sha256:
         raise BundleError("the domain was compiled with another tokenizer; compile it with the checkpoint's")
     spoken = {meaning.intent for meaning in automaton.meanings}
@@ -230,7 +238,7 @@ def _with_language_models(config: ExportConfig) -> tuple[ExportConfig, dict[str,
         files[LM] = _packed(lm.file)
         free = config.free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
         config = config.model_copy(update={"free": free})
-    if opened is not None:
+    if opened is not None and opened.file is not None:
         files[OPEN] = _packed(opened.file)
         config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": OPEN})})
     return config, files

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sayso.core.manifest import GraphSpec, Role, StatePair
-from sayso.models.assembly import SpeechModel
+from sayso.models.assembly import CtcHead, SpeechModel
 from sayso.models.decoders import Decoder
 from sayso.models.decoders.transformer import Memory
 from sayso.models.heads import IntentHead, SlotHead
@@ -49,7 +49,7 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
     counts = torch.full((2,), chunk_frames)
     graphs: dict[Role, Exported] = {
         "encoder": _encoder(model, chunk_frames, left_frames),
-        "ctc": _export(_Ctc(model), (frames,), _Names("ctc", ("x",), ("log_probs",))),
+        "ctc": _export(_Ctc(model.ctc), (frames,), _Names("ctc", ("x",), ("log_probs",))),
         "predictor": _predictor(model),
         "joiner": _export(
             _Joiner(model),
@@ -57,6 +57,8 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
             _Names("joiner", ("encoded", "predicted"), ("logits",)),
         ),
     }
+    if model.phones is not None:
+        graphs["phones"] = _export(_Ctc(model.phones), (frames,), _Names("phones", ("x",), ("log_probs",)))
     if model.intent is not None:
         graphs["intent"] = _intent(model.intent, frames, counts)
     if model.slots is not None:
@@ -87,9 +89,9 @@ class _Encoder(nn.Module):
 
 
 class _Ctc(nn.Module):
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, head: CtcHead) -> None:
         super().__init__()
-        self.head = model.ctc
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.head(x)

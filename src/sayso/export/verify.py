@@ -86,6 +86,9 @@ def verify_graphs(
                 worst = max(worst, _apart(expected, got["out"]), _apart(counts, got["out_lengths"]))
                 encoded = expected.numpy()
                 worst = max(worst, _apart(model.ctc(expected), sessions["ctc"].run({"x": encoded})[0]["log_probs"]))
+                if model.phones is not None:
+                    sounds = sessions["phones"].run({"x": encoded})[0]["log_probs"]
+                    worst = max(worst, _apart(model.phones(expected), sounds))
                 if model.intent is not None and pool is not None:
                     wanted, pool = model.intent.step(expected, counts, pool)
                     given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)

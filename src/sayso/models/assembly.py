@@ -27,16 +27,20 @@ from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.models.joiners import AdditiveConfig, JoinerConfig
 from sayso.models.predictors import PredictorConfig, StatelessConfig
+from sayso.text.lexicon import PHONES
 from sayso.text.tokenizer import Tokenizer
 
 
 class ModelConfig(Config):
     """All parts of a model. ``vocab`` includes the blank (token 0). The CTC head gives ``ctc_rate`` rows for each
     encoder frame: CTC can write at most one label a row, and fast talk has more labels than frames of 80 ms. A
-    ``decoder`` writes meanings that ``trees`` allows; where that has no intents, transcripts."""
+    ``decoder`` writes meanings that ``trees`` allows; where that has no intents, transcripts. ``phones`` adds a second
+    CTC head of the same rate for the phones of ``text/lexicon.py``: a grammar then listens for sounds, not spellings.
+    """
 
     vocab: int = 256
     ctc_rate: int = Field(default=1, ge=1, le=4)
+    phones: bool = False
     encoder: EncoderConfig = ConformerConfig()
     predictor: PredictorConfig = StatelessConfig()
     joiner: JoinerConfig = AdditiveConfig()
@@ -64,8 +68,8 @@ class CtcHead(nn.Module):
 
 
 class SpeechModel(nn.Module):
-    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain; ``decoder`` where
-    the config has none."""
+    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain; ``decoder`` and
+    ``phones`` where the config has none."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -81,6 +85,7 @@ class SpeechModel(nn.Module):
         # last: the same seed draws what it drew before there were decoders
         size = config.trees.size(config.vocab)
         self.decoder = None if config.decoder is None else config.decoder.build(width, size)
+        self.phones = CtcHead(width, len(PHONES), config.ctc_rate) if config.phones else None
 
 
 def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, half: bool = False) -> None:
@@ -99,10 +104,14 @@ def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, h
 
 
 def load_checkpoint(
-    folder: Path, *, heads: HeadConfig | None = None, decoder: tuple[DecoderConfig, TreeSchema] | None = None
+    folder: Path,
+    *,
+    heads: HeadConfig | None = None,
+    decoder: tuple[DecoderConfig, TreeSchema] | None = None,
+    phones: bool = False,
 ) -> tuple[SpeechModel, Tokenizer]:
     """Model (fp32, eval mode) and tokenizer. With ``heads``, understanding heads are made anew for these classes; with
-    ``decoder`` and the schema of its trees, that.
+    ``decoder`` and the schema of its trees, that; with ``phones`` a head for them where the checkpoint has none.
 
     Raises ``ConfigError`` where the folder is not a checkpoint or its weights do not fit its config.
     """
@@ -121,6 +130,8 @@ def load_checkpoint(
     if decoder is not None:
         config = config.model_copy(update={"decoder": decoder[0], "trees": decoder[1]})
         fresh = (*fresh, "decoder.")
+    if phones and not config.phones:
+        config, fresh = config.model_copy(update={"phones": True}), (*fresh, "phones.")
     weights = {k: v for k, v in weights.items() if not k.startswith(fresh)}
     model = config.build()
     missing, unexpected = model.load_state_dict(

@@ -41,7 +41,7 @@ def deepen(model: SpeechModel, layers: int) -> SpeechModel:
 
 @torch.no_grad()
 def quicken(model: SpeechModel, rate: int) -> SpeechModel:
-    """A model whose CTC head gives ``rate`` rows a frame where ``model``'s gives one, at first ``rate`` times the same
+    """A model whose CTC heads give ``rate`` rows a frame where ``model``'s gives one, at first ``rate`` times the same
     one, which CTC reads alike; ValueError where the head has several already and ``rate`` is another number."""
     if rate == model.config.ctc_rate:
         return model
@@ -49,7 +49,7 @@ def quicken(model: SpeechModel, rate: int) -> SpeechModel:
         raise ValueError(f"the model has {model.config.ctc_rate} rows a frame; making them {rate} is not possible")
     grown = model.config.model_copy(update={"ctc_rate": rate}).build()
     weights = model.state_dict()
-    for name in ("ctc.out.weight", "ctc.out.bias"):
+    for name in [name for name in weights if name.startswith(("ctc.out.", "phones.out."))]:
         weights[name] = torch.cat([weights[name]] * rate)
     grown.load_state_dict(weights)
     return grown.train(model.training)

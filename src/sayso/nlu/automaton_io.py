@@ -21,7 +21,7 @@ from sayso.core.automaton import Automaton, Call, Meaning, Network, SlotList
 from sayso.core.errors import BundleError, DomainError
 from sayso.core.files import whole
 from sayso.core.result import Slot
-from sayso.nlu.networks import Tokens
+from sayso.nlu.spelling import Tokens
 from sayso.text.normalise import normalise
 
 FORMAT = 1
@@ -37,10 +37,15 @@ def save_automaton(automaton: Automaton, folder: Path | str) -> None:
     arrays = automaton.main.arrays("main")
     for number, name in enumerate(names):  # a list's name may hold any character; an array's should not
         arrays.update(automaton.lists[name].network.arrays(f"list{number}"))
+    if automaton.lexicon:
+        arrays["rows"] = automaton.rows
     rest = {
         "version": FORMAT,
         "domain": automaton.domain,
         "tokenizer": automaton.tokenizer,
+        "lexicon": automaton.lexicon,
+        "open_tokens": automaton.open_tokens,
+        "spelled": automaton.spelled,
         "meta": automaton.meta,
         "pieces": automaton.pieces,
         "calls": [asdict(call) for call in automaton.calls],
@@ -83,6 +88,7 @@ def load_automaton(folder: Path | str) -> Automaton:
             tokenizer=rest["tokenizer"],
             domain=rest["domain"],
             meta=dict(rest["meta"]),
+            **_sounds(rest, arrays),
         )
     except OSError as error:
         raise BundleError(f"{folder}: no compiled domain here ({error.strerror}: {error.filename})") from None
@@ -92,6 +98,18 @@ def load_automaton(folder: Path | str) -> Automaton:
         ) from None
     _verify(automaton, folder)
     return automaton
+
+
+def _sounds(rest: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """What a pronounced domain has besides; nothing for a spelled one, and for those older than the choice."""
+    if not rest.get("lexicon"):
+        return {}
+    return {
+        "lexicon": rest["lexicon"],
+        "rows": np.ascontiguousarray(arrays["rows"], dtype=np.int32),
+        "open_tokens": tuple(rest["open_tokens"]),
+        "spelled": int(rest["spelled"]),
+    }
 
 
 def accepts(automaton: Automaton, tokens: Sequence[int]) -> list[Understood]:
@@ -247,6 +265,11 @@ def _verify(automaton: Automaton, folder: Path) -> None:
         )
         if not sound:
             raise BundleError(f"{folder}: network '{name}' of the compiled domain is damaged; build it again")
+    if automaton.lexicon:
+        size = len(automaton.pieces)
+        tokens = np.array([*automaton.open_tokens, automaton.spelled], np.int32)
+        if automaton.rows.shape != (size,) or not _inside(automaton.rows, 0, size) or not _inside(tokens, 0, size):
+            raise BundleError(f"{folder}: the sounds of the compiled domain are damaged; build it again")
 
 
 def _inside(values: NDArray[np.int32], low: int, high: int) -> bool:

@@ -77,7 +77,8 @@ class Calibration(Config):
     """Everything fitted after training. ``calibrated_on`` None means that confidences are not probabilities: they are
     None.
 
-    ``temperature`` divides token log-probabilities before they are normalised again. ``offset`` is the margin at which
+    ``temperature`` divides token log-probabilities before they are normalised again, ``phone_temperature`` those of
+    phones. ``offset`` is the margin at which
     real speech outside any domain stops being likely (fitted on the base); ``margin`` is counted from it. ``weights``
     and ``bias`` are the logistic regression in raw units; ``slot_temperature`` sharpens (< 1) or softens (> 1) slot
     confidences. ``delay_s`` is how long after a word begins the network writes its first token: times are moved back
@@ -86,6 +87,7 @@ class Calibration(Config):
 
     kind: Literal["logistic"] = "logistic"
     temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    phone_temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     offset: float = Field(default=0.0, allow_inf_nan=False)
     weights: dict[FeatureName, float] = Field(default_factory=dict)
     bias: float = Field(default=0.0, allow_inf_nan=False)
@@ -94,13 +96,8 @@ class Calibration(Config):
     calibrated_on: str | None = None
 
     def tempered(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Token log-probabilities (..., V) at the fitted temperature, normalised again (Guo et al. 2017)."""
-        if self.temperature == 1.0:
-            return log_probs
-        scaled = log_probs / np.float32(self.temperature)
-        peak = scaled.max(-1, keepdims=True)
-        normalised: NDArray[np.float32] = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
-        return normalised
+        """Token log-probabilities (..., V) at the fitted temperature."""
+        return tempered(log_probs, self.temperature)
 
     def confidence(self, evidence: Evidence) -> float | None:
         """P(right and in the domain), never quite 0 or 1 so that its logarithm exists; None when uncalibrated."""
@@ -128,6 +125,16 @@ class Calibration(Config):
     def from_json(text: str) -> Calibration:
         """Raises pydantic's ``ValidationError`` on unknown keys and illegal values."""
         return Calibration.model_validate_json(text)
+
+
+def tempered(log_probs: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Log-probabilities (..., V) at a temperature, normalised again (Guo et al. 2017)."""
+    if temperature == 1.0:
+        return log_probs
+    scaled = log_probs / np.float32(temperature)
+    peak = scaled.max(-1, keepdims=True)
+    normalised: NDArray[np.float32] = scaled - peak - np.log(np.exp(scaled - peak).sum(-1, keepdims=True))
+    return normalised
 
 
 def fit(

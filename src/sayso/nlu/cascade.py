@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from sayso.core.automaton import Automaton
 from sayso.core.result import Alternative, Frame, Intent, Reason, Result, Slot
 from sayso.nlu.automaton_io import match
-from sayso.nlu.networks import Tokens
+from sayso.nlu.spelling import Tokens
 from sayso.text.display import display
 
 Texts = Sequence[tuple[str, float]]  # texts and their log scores, best first

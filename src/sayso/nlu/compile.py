@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sayso.core.automaton import Automaton, Call, Meaning
 from sayso.core.errors import DomainError
 from sayso.nlu.grammar import Alt, Chars, Node, Ref, Seq, fragments, glued
-from sayso.nlu.networks import Speller, States, Tokens, compile_list, positions
+from sayso.nlu.networks import States, compile_list, positions
 from sayso.nlu.schema import Domain
+from sayso.nlu.spelling import Phones, Pieces, Speller, Tokens, ways
+from sayso.text.lexicon import Lexicon
 from sayso.text.normalise import normalise
 
 __all__ = ["Tokens", "compile_domain", "compile_list"]
@@ -30,14 +33,14 @@ __all__ = ["Tokens", "compile_domain", "compile_list"]
 OPEN_TOKENS = 24
 
 
-def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
-    """The automaton of every sentence of ``domain``.
+def compile_domain(domain: Domain, tokenizer: Tokens, lexicon: Lexicon | None = None) -> Automaton:
+    """The automaton of every sentence of ``domain``: spelled, or with a ``lexicon`` pronounced.
 
     Meanings are distinct (intent, fixed slots); ``template`` is the first template that means it, ``weight`` the log of
     the share of the templates' weight. Raises ``DomainError`` for words that the tokenizer cannot spell and for
     sentences that are nested too deeply.
     """
-    speller = Speller(tokenizer)
+    speller: Pieces | Phones = Pieces(tokenizer) if lexicon is None else Phones(tokenizer, lexicon)
     meanings, index = _meanings(domain)
     calls: dict[tuple[str | None, str], int] = {}
     for template in domain.templates:
@@ -49,17 +52,26 @@ def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
         start = builder.start(starts)
     except RecursionError:
         raise DomainError(f"a sentence of domain '{domain.name}' is too long or nested too deeply to compile") from None
-    return Automaton(
+    lists = {name: compile_list(spec.forms, speller) for name, spec in domain.lists.items() if spec.kind != "wildcard"}
+    automaton = Automaton(
         main=positions(builder.states, start),
-        lists={
-            name: compile_list(spec.forms, tokenizer) for name, spec in domain.lists.items() if spec.kind != "wildcard"
-        },
+        lists=lists,
         calls=tuple(Call(list=name, slot=slot, max_tokens=OPEN_TOKENS) for name, slot in calls),
         meanings=meanings,
         pieces=tokenizer.pieces,
         tokenizer=tokenizer.sha256,
         domain=domain.name,
         meta={"fingerprint": domain.fingerprint, "language": domain.language},
+    )
+    if not isinstance(speller, Phones):
+        return automaton
+    return replace(
+        automaton,
+        lexicon=speller.lexicon.sha256,
+        pieces=speller.pieces,
+        rows=speller.rows,
+        open_tokens=speller.open_tokens,
+        spelled=speller.spelled,
     )
 
 
@@ -192,8 +204,8 @@ class _Determiniser:
             here, how, word = stack.pop()
             if not word:
                 finals |= self.graph.finals[here]
-            elif tokens := self._spell(word, how):
-                steps[(tokens[0], (here, _WORD, tokens[1:]))] = None
+            elif any(said := self._spell(word, how)):
+                steps.update({(tokens[0], (here, _WORD, tokens[1:])): None for tokens in said})
             elif (here, _WORD, "") not in seen:  # a dash, a comma: written, not spoken
                 seen.add((here, _WORD, ""))
                 stack.append((here, _WORD, ""))
@@ -214,8 +226,9 @@ class _Determiniser:
         result = self._steps[(state, mode)] = (frozenset(finals), tuple(steps))
         return result
 
-    def _spell(self, word: str, mode: int) -> tuple[int, ...]:
+    def _spell(self, word: str, mode: int) -> list[tuple[int, ...]]:
+        """All ways to say a written word; one empty way where it is written and not spoken."""
         spoken, continues = glued(word) if mode == _LIST else (normalise(word), False)
         words = spoken.split()
-        head = self.speller.ending(words.pop(0)) if continues and words else ()
-        return head + tuple(token for word in words for token in self.speller.word(word))
+        begun = words.pop(0) if continues and words else ""
+        return ways(self.speller, words, begun)

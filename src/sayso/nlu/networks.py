@@ -7,34 +7,19 @@ loads no grammar parser.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from sayso.core.automaton import Ints, Network, SlotList
 from sayso.core.errors import DomainError
+from sayso.nlu.spelling import Speller, ways
 from sayso.text.normalise import normalise
 
 
-class Tokens(Protocol):
-    """What compilation needs of a tokenizer."""
-
-    @property
-    def pieces(self) -> tuple[str, ...]:
-        """Text of every token; '▁' opens a word."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the tokenizer model."""
-
-    def encode(self, text: str) -> list[int]:
-        """Tokens of normalised text, the same whether a word stands alone or in a sentence."""
-
-
-def compile_list(values: Sequence[tuple[str, str]], tokenizer: Tokens) -> SlotList:
+def compile_list(values: Sequence[tuple[str, str]], speller: Speller) -> SlotList:
     """The network of a list from (spoken text, ``out``) pairs; text is normalised here, repeats are dropped.
 
-    Raises ``DomainError`` when there is nothing to say or the tokenizer cannot spell it.
+    Raises ``DomainError`` when there is nothing to say or ``speller`` has no tokens for it.
     """
     forms = list(dict.fromkeys((normalise(text), out) for text, out in values))
     if not forms or not all(text for text, _ in forms):
@@ -42,14 +27,14 @@ def compile_list(values: Sequence[tuple[str, str]], tokenizer: Tokens) -> SlotLi
         raise DomainError(
             "a list needs at least one value" if empty is None else f"list value '{empty}' has no spoken words"
         )
-    speller = Speller(tokenizer)
     states = States()
     root = _Trie()
     for number, (text, _) in enumerate(forms):
-        here = root
-        for token in [t for word in text.split() for t in speller.word(word)]:
-            here = here.children.setdefault(token, _Trie())
-        here.outputs.append(number)
+        for tokens in ways(speller, text.split()):
+            here = root
+            for token in tokens:
+                here = here.children.setdefault(token, _Trie())
+            here.outputs.append(number)
     try:
         start = root.pack(states)
     except RecursionError:
@@ -112,40 +97,6 @@ def positions(states: States, start: int) -> Network:
         final_ptr=_pointers(final),
         final_out=np.array([o for outs in final for o in outs], dtype=np.int32),
     )
-
-
-class Speller:
-    """Words to tokens, each word once."""
-
-    def __init__(self, tokenizer: Tokens) -> None:
-        self.tokenizer = tokenizer
-        self._words: dict[str, tuple[int, ...]] = {}
-        self._inner = {p: i for i, p in enumerate(tokenizer.pieces) if i > 1 and p and not p.startswith("▁")}
-        self._longest = max(map(len, self._inner), default=1)
-
-    def word(self, word: str) -> tuple[int, ...]:
-        """Tokens of a whole word; ``DomainError`` when the tokenizer lacks a letter."""
-        tokens = self._words.get(word)
-        if tokens is None:
-            tokens = self._words[word] = tuple(self.tokenizer.encode(word))
-            if not tokens or min(tokens) < 2:
-                raise DomainError(
-                    f"the word '{word}' has letters that the model cannot spell; write it as it is spoken"
-                )
-        return tokens
-
-    def ending(self, text: str) -> tuple[int, ...]:
-        """Tokens that continue a word already begun: longest pieces first, none opens a word."""
-        tokens: list[int] = []
-        while text:
-            size = next((n for n in range(min(self._longest, len(text)), 0, -1) if text[:n] in self._inner), 0)
-            if not size:
-                raise DomainError(
-                    f"the model cannot spell '{text}' as the end of a word; write the list's values with it"
-                )
-            tokens.append(self._inner[text[:size]])
-            text = text[size:]
-        return tuple(tokens)
 
 
 class _Trie:

@@ -101,7 +101,7 @@ def choose(
     others = _alternatives(engine, search, hypotheses, confidence, evidence, heard.nonblank)
     if decision.decision == "reject":
         return _rejected(decision, heard, others), outcome
-    text = engine.tokenizer.decode(best.tokens)
+    text = search.automaton.text(best.tokens)
     frame = Frame(intent=Intent(name=intent, confidence=confidence), slots=slots)
     result = Result(
         stable=text,
@@ -112,7 +112,7 @@ def choose(
         frames=(frame,),
         decision=decision.decision,
         prompt=decision.prompt,
-        words=timed_words(engine, best),
+        words=timed_words(engine, search, best),
         alternatives=others[1:],
     )
     return result, outcome
@@ -132,10 +132,10 @@ def _manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], s
 
 def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
     """Spoken slots in the order they were said, then those that the template fixes."""
-    times = _times(engine, hypothesis)
+    times = _times(engine, search, hypothesis)
     found = []
     for match in hypothesis.slots:
-        text = engine.tokenizer.decode(hypothesis.tokens[match.first : match.last + 1])
+        text = search.automaton.text(hypothesis.tokens[match.first : match.last + 1])
         slot = Slot(
             name=match.slot,
             value=text if match.list is None else match.value or text,
@@ -152,21 +152,21 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
     return tuple(found)
 
 
-def _times(engine: Engine, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:
+def _times(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:
     """Start and end in seconds of the word that each token is of."""
-    spans = spans_of(hypothesis.tokens, engine.tokenizer.pieces)
+    spans = spans_of(hypothesis.tokens, search.automaton.pieces)
     frame_s, delay_s = engine.ctc_frame_s, engine.calibration.delay_s
     times = times_of(spans, hypothesis.frames, frame_s=frame_s, delay_s=delay_s)
     return [time for (first, last), time in zip(spans, times, strict=True) for _ in range(first, last + 1)]
 
 
-def timed_words(engine: Engine, hypothesis: GraphHypothesis) -> tuple[Word, ...]:
+def timed_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Word, ...]:
     """Words with times; confidence only where the bundle is calibrated."""
     found = words(
         hypothesis.tokens,
         hypothesis.frames,
         hypothesis.scores,
-        engine.tokenizer.pieces,
+        search.automaton.pieces,
         frame_s=engine.ctc_frame_s,
         delay_s=engine.calibration.delay_s,
     )
@@ -196,7 +196,7 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
         bonus = {name: combine.intent_weight * float(value) for name, value in zip(names, heard.intent, strict=False)}
     found = search.nbest(state, combine.nbest, bonus=bonus)
     if len(found) > 1 and combine.slot_weight and heard.encoded is not None:
-        votes = _slot_votes(engine, found, heard.encoded)
+        votes = _slot_votes(engine, search, found, heard.encoded)
         found = [replace(h, score=h.score + combine.slot_weight * v) for h, v in zip(found, votes, strict=True)]
         found.sort(key=lambda hypothesis: -hypothesis.score)
     if engine.open_slots is not None and heard.log_probs is not None:
@@ -204,28 +204,46 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
     return found
 
 
-def _slot_votes(engine: Engine, hypotheses: Sequence[GraphHypothesis], encoded: Floats) -> list[float]:
-    """For each hypothesis: the slot head's log-probability of the tags that its slots imply, summed over tokens."""
+def _slot_votes(
+    engine: Engine, search: GraphSearch, hypotheses: Sequence[GraphHypothesis], encoded: Floats
+) -> list[float]:
+    """For each hypothesis: the slot head's log-probability of the tags that its slots imply, summed over its pieces."""
     graph = engine.graph("slots")
     if graph is None:
         return [0.0] * len(hypotheses)
     index = {tag: i for i, tag in enumerate(engine.manifest.tags)}
-    count, longest = len(hypotheses), max(len(h.tokens) for h in hypotheses)
+    spelled = [_spelled(engine, search, hypothesis) for hypothesis in hypotheses]
+    count, longest = len(hypotheses), max(len(tagged) for tagged in spelled)
     tokens = np.zeros((count, longest), np.int64)
     frames = np.zeros((count, longest, encoded.shape[1]), np.float32)
-    lengths = np.array([len(h.tokens) for h in hypotheses], np.int64)
-    for row, hypothesis in enumerate(hypotheses):
-        tokens[row, : lengths[row]] = hypothesis.tokens
-        frames[row, : lengths[row]] = encoded[np.asarray(hypothesis.frames) // engine.manifest.ctc_rate]
+    lengths = np.array([len(tagged) for tagged in spelled], np.int64)
+    for row, tagged in enumerate(spelled):
+        tokens[row, : lengths[row]] = [token for token, _, _ in tagged]
+        frames[row, : lengths[row]] = encoded[np.array([at for _, at, _ in tagged]) // engine.manifest.ctc_rate]
     log_probs = graph.run({"frames": frames, "tokens": tokens, "lengths": lengths})[0]["log_probs"]
-    votes = []
-    for row, hypothesis in enumerate(hypotheses):
-        implied = ["O"] * len(hypothesis.tokens)
-        for match in hypothesis.slots:
-            for place in range(match.first, match.last + 1):
-                implied[place] = f"{'B' if place == match.first else 'I'}-{match.slot}"
-        votes.append(sum(float(log_probs[row, u, index[tag]]) for u, tag in enumerate(implied) if tag in index))
-    return votes
+    return [
+        sum(float(log_probs[row, u, index[tag]]) for u, (_, _, tag) in enumerate(tagged) if tag in index)
+        for row, tagged in enumerate(spelled)
+    ]
+
+
+def _spelled(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[tuple[int, int, str]]:
+    """The tokenizer's pieces of what a hypothesis says: (piece, row, tag). The pieces of a pronounced word take its
+    sounds' rows by turns."""
+    tags = ["O"] * len(hypothesis.tokens)
+    for match in hypothesis.slots:
+        tags[match.first : match.last + 1] = [f"I-{match.slot}"] * (match.last + 1 - match.first)
+        tags[match.first] = f"B-{match.slot}"
+    if not search.automaton.lexicon:
+        return list(zip(hypothesis.tokens, hypothesis.frames, tags, strict=True))
+    found: list[tuple[int, int, str]] = []
+    for first, last in spans_of(hypothesis.tokens, search.automaton.pieces):
+        pieces = engine.tokenizer.encode(search.automaton.text(hypothesis.tokens[first : last + 1]))
+        for number, piece in enumerate(pieces):
+            at = first + number * (last + 1 - first) // len(pieces)
+            inside = tags[first].replace("B-", "I-") if number else tags[first]
+            found.append((piece, hypothesis.frames[at], inside))
+    return found
 
 
 def _evidence(
@@ -248,7 +266,7 @@ def _evidence(
         gap=gap,
         head=head,
         head_gap=head_gap,
-        free=Levenshtein.normalized_similarity(heard.free_text, engine.tokenizer.decode(best.tokens)),
+        free=Levenshtein.normalized_similarity(heard.free_text, search.automaton.text(best.tokens)),
         length=math.log(frames),
     )
 
@@ -267,7 +285,7 @@ def _alternatives(
     best = hypotheses[0].score
     return tuple(
         Alternative(
-            text=engine.tokenizer.decode(hypothesis.tokens),
+            text=search.automaton.text(hypothesis.tokens),
             intent=intent_of(search, hypothesis),
             slots=slots_of(engine, search, hypothesis),
             score=top + (hypothesis.score - best) / max(1, nonblank),

@@ -36,7 +36,7 @@ from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
 from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
 from sayso.decoding.predictor import Predictor
 from sayso.nlu.automaton_io import load_automaton
-from sayso.nlu.calibration import Calibration
+from sayso.nlu.calibration import Calibration, tempered
 from sayso.nlu.policy import PolicyConfig
 from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.runtime.graphs import Graph, State, split, stack
@@ -61,6 +61,7 @@ class Heard:
 
     encoded: Floats  # (C, D)
     log_probs: Floats  # (C times the CTC head's rate, V)
+    grammar: Floats  # what the grammar listens to: the same, or as many rows of phones
     intent: Floats | None = None
 
 
@@ -121,9 +122,18 @@ class Engine:
         log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
         for state, memory in zip(states, split(following, batch), strict=True):
             state.encoder = memory
+        grammar = log_probs
+        if self.automaton is not None and self.automaton.lexicon:
+            sounds = self._graphs["phones"].run({"x": encoded})[0]["log_probs"]
+            grammar = tempered(sounds, self.calibration.phone_temperature)
         intents, rate = self._intents(states, encoded, frames), self.manifest.ctc_rate
         return [
-            Heard(encoded=encoded[i, :n].copy(), log_probs=log_probs[i, : n * rate].copy(), intent=intents[i])
+            Heard(
+                encoded=encoded[i, :n].copy(),
+                log_probs=log_probs[i, : n * rate].copy(),
+                grammar=grammar[i, : n * rate].copy(),
+                intent=intents[i],
+            )
             for i, n in enumerate(frames.tolist())
         ]
 
@@ -176,11 +186,16 @@ class Engine:
         return {"lm": (WordScorer(model, pieces, config.unknown), config.weight)}
 
     def _open_slots(self) -> OpenSlots | None:
-        """What hears the domain's open slots again; None where there are none, or no model of them."""
-        if not self.manifest.open_slots or self.automaton is None:
+        """What hears the domain's open slots again; None where there are none, or they are spelled and there is no
+        model of them."""
+        automaton = self.automaton
+        if automaton is None or all(call.list is not None for call in automaton.calls):
+            return None
+        if not self.manifest.open_slots and not automaton.lexicon:
             return None
         config = self._settings(OpenSlotConfig, "open_slots")
-        return OpenSlots(config, self._ngram(config.file), self.tokenizer.pieces)
+        model = None if config.file is None else self._ngram(config.file)
+        return OpenSlots(config, model, self.tokenizer.pieces, automaton.spelled)
 
     def _ngram(self, name: str) -> NGram:
         with tempfile.TemporaryDirectory() as folder:
@@ -234,6 +249,11 @@ class Engine:
             for name in names:
                 (Path(folder) / Path(name).name).write_bytes(self.bundle.file(name))
             automaton = load_automaton(Path(folder))
+        if automaton.lexicon and "phones" not in self.manifest.graphs:
+            raise BundleError(
+                f"{self.bundle.where}/bundle.json: graphs: the domain is pronounced, which needs the graph 'phones'; "
+                "export the bundle again"
+            )
         if automaton.tokenizer != self.tokenizer.sha256:
             raise BundleError(
                 f"{self.bundle.where}: the domain was compiled for another tokenizer; export the bundle again"

@@ -17,9 +17,11 @@ import numpy as np
 import soxr  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from sayso.core.automaton import text_of
 from sayso.core.errors import AudioError, UsageError
 from sayso.core.result import Applied, Frame, Intent, Result, Timing
-from sayso.decoding.graph import GraphHypothesis
+from sayso.decoding.graph import GraphHypothesis, GraphSearch
+from sayso.decoding.graph_state import GraphState
 from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
 from sayso.runtime.activity import Activity
@@ -139,12 +141,13 @@ class Stream:
         if best is None:
             heard = self._engine.free.partial(self._free)
             free = self._engine.tokenizer.decode(heard.tokens)
-            self._settle(self._engine.free.stable(self._free))
+            self._settle(self._engine.free.stable(self._free), self._engine.tokenizer.pieces)
             result = Result(text=free, display=display(free), words=self._free_words(heard))
         else:
-            text = self._engine.tokenizer.decode(best.tokens)
-            result = Result(text=text, display=display(text), words=timed_words(self._engine, best))
-            if best.meaning is not None and self._search is not None:
+            assert self._search is not None
+            text = self._search.automaton.text(best.tokens)
+            result = Result(text=text, display=display(text), words=timed_words(self._engine, self._search, best))
+            if best.meaning is not None:
                 intent = Intent(name=intent_of(self._search, best))
                 slots = slots_of(self._engine, self._search, best)
                 frames = (Frame(intent=intent, slots=slots),)
@@ -159,7 +162,7 @@ class Stream:
         """The best reading in the grammar, or None where the free transcript is what to show."""
         if self._search is None or self._graph is None:
             return None
-        self._settle(self._search.stable(self._graph))
+        self._settle(self._certain(self._search, self._graph), self._search.automaton.pieces)
         if self._search.margin(self._graph, final=False) < self._engine.policy.margin:
             free = self._engine.tokenizer.decode(self._engine.free.partial(self._free).tokens)
             if free.startswith(self._stable):
@@ -177,11 +180,17 @@ class Stream:
                 return other
         return found[0] if found else None
 
-    def _settle(self, tokens: Sequence[int]) -> None:
+    @staticmethod
+    def _certain(search: GraphSearch, graph: GraphState) -> Sequence[int]:
+        """Tokens that stay; what is in a pronounced open slot is not written before the endpoint."""
+        tokens, opened = search.stable(graph), frozenset(search.automaton.open_tokens)
+        return tokens[: next((at for at, token in enumerate(tokens) if token in opened), len(tokens))]
+
+    def _settle(self, tokens: Sequence[int], pieces: Sequence[str]) -> None:
         """Stable text is whole words that a following word has closed; it never changes and never shrinks."""
-        spans = spans_of(tokens, self._engine.tokenizer.pieces)
+        spans = spans_of(tokens, pieces)
         if len(spans) > 1:
-            text = self._engine.tokenizer.decode(tokens[: spans[-1][0]])
+            text = text_of(pieces[token] for token in tokens[: spans[-1][0]])
             if len(text) > len(self._stable) and text.startswith(self._stable):
                 self._stable = text
 
@@ -207,7 +216,7 @@ class Stream:
     def _hear(self, heard: Heard) -> None:
         """Move the decoders over one chunk."""
         if self._search is not None and self._graph is not None:
-            self._graph = self._search.step(self._graph, heard.log_probs)
+            self._graph = self._search.step(self._graph, heard.grammar)
         free = self._engine.free
         self._free = free.step(self._free, heard.log_probs if self._engine.free_config.by_ctc else heard.encoded)
         self._nonblank += int((heard.log_probs.argmax(1) != 0).sum())

@@ -32,7 +32,7 @@ class Item:
     """One training example: where its features are, its token ids, its meaning (-1: unknown), and one phone per 10 ms
     of the recording as it was before anything stretched it (empty: unknown); likewise what a teacher makes of it,
     (T/8, D). ``synthetic``: nobody said it. ``tree`` is what a decoder is to write, without the end (empty:
-    unknown)."""
+    unknown). ``pronounced`` are the phones of ``text/lexicon.py`` (empty: not asked for, or too many for the rows)."""
 
     bank: int
     index: int
@@ -44,13 +44,14 @@ class Item:
     teacher: Halves | None = field(default=None, compare=False, repr=False)
     synthetic: bool = False
     tree: tuple[int, ...] = ()
+    pronounced: tuple[int, ...] = ()
 
 
 @dataclass
 class Batch:
     """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) and phones
     (B,T/8,PHONES_PER_FRAME) with -100 for unknown; the teacher's features (B,T/8,D) with NaN for unknown, None where
-    all are; trees (B,W) and their lengths (B,), 0 for unknown."""
+    all are; trees (B,W) and their lengths (B,), 0 for unknown; and so the phones of the transcript (B,P)."""
 
     features: Tensor
     lengths: Tensor
@@ -62,6 +63,8 @@ class Batch:
     teacher: Tensor | None = None
     trees: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     tree_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    pronounced: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    pronounced_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 class Batcher:
@@ -194,10 +197,8 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         if teacher is not None and item.teacher is not None:
             known = torch.from_numpy(teacher_of(item.teacher, len(frame)))
             teacher[row, : len(known)] = known
-    written = torch.tensor([len(item.tree) for item in items])
-    trees = torch.zeros(batch, int(written.max()), dtype=torch.int64)
-    for row, item in enumerate(items):
-        trees[row, : len(item.tree)] = torch.tensor(item.tree, dtype=torch.int64)
+    trees, written = _padded([item.tree for item in items])
+    pronounced, sounds = _padded([item.pronounced for item in items])
     return Batch(
         x,
         torch.tensor([len(f) for f in features]),
@@ -209,7 +210,18 @@ def collate(features: Sequence[Floats], items: Sequence[Item]) -> Batch:
         teacher,
         trees,
         written,
+        pronounced,
+        sounds,
     )
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """(B, longest) with zeros behind, and the lengths (B,)."""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return padded, lengths
 
 
 def teacher_of(features: Halves, frames: int) -> Floats:

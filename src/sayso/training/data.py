@@ -37,6 +37,7 @@ from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.text.disfluency import fluent
+from sayso.text.lexicon import Lexicon
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.batches import Floats, Item
@@ -228,6 +229,7 @@ def _items(
     grammar = None if model.decoder is None else TreeGrammar(model.trees, tokenizer.pieces)
     phones = read_phones(source.phones) if source.phones else {}
     teacher = read_teacher(source.teacher) if source.teacher else {}
+    lexicon = Lexicon.load() if model.phones else None
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
         text = normalise(meta.text)
@@ -246,6 +248,7 @@ def _items(
             teacher.get(meta.id),
             (meta.source or "").startswith(manifest.SYNTHESIS),
             () if grammar is None else _tree(meta, text, source, grammar, tokenizer),
+            () if lexicon is None else _pronounced(lexicon.phones(text), frames, model.ctc_rate),
         )
 
 
@@ -256,9 +259,16 @@ def _problem(tokens: Sequence[int], frames: int, ctc_rate: int) -> str | None:
         return "with letters that the tokenizer does not know"
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
         return "shorter than 0.3 s or longer than 20 s"
-    if len(tokens) + sum(a == b for a, b in pairwise(tokens)) > ctc_rate * (int(frames * _ROOM) // FACTOR):
-        return "with more tokens than rows of CTC"
-    return None
+    return None if _fits(tokens, frames, ctc_rate) else "with more tokens than rows of CTC"
+
+
+def _fits(labels: Sequence[int], frames: int, ctc_rate: int) -> bool:
+    """Whether CTC has a row for every label and for the blank between two that are the same."""
+    return len(labels) + sum(a == b for a, b in pairwise(labels)) <= ctc_rate * (int(frames * _ROOM) // FACTOR)
+
+
+def _pronounced(phones: Sequence[int], frames: int, ctc_rate: int) -> tuple[int, ...]:
+    return tuple(phones) if _fits(phones, frames, ctc_rate) else ()
 
 
 def _meaning(

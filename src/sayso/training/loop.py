@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from sayso.core.errors import ConfigError, nearest
 from sayso.core.files import aside, whole
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
-from sayso.models.assembly import SpeechModel, save_checkpoint
+from sayso.models.assembly import CtcHead, SpeechModel, save_checkpoint
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.batches import Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
@@ -279,12 +279,15 @@ class Trainer:
         weights, given = self.now.weights, (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw, ends=ends):
             errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
+            wrong, phones = phone_errors(self.raw, items, self.corpus.features)
         wer = errors / max(1, words)
         mean = {"ends": self.average.count} if ends and self.average.count else {}
         row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)}
+        row |= {"valid_per": round(wrong / phones, 4)} if phones else {}
         self._log({**row, **mean})
         of = f", mean of {self.average.count} ends" if mean else ""
-        self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips{of})")
+        heard = f", phone error rate {wrong / phones:.3f}" if phones else ""
+        self.say(f"step {self.progress.step}  valid WER {wer:.3f}{heard} ({len(items)} clips{of})")
         self.progress.best = min(self.progress.best, wer)
         return wer
 
@@ -338,21 +341,41 @@ def greedy_errors(
 ) -> tuple[int, int]:
     """Word errors and reference words of greedy CTC, or of the greedy ``transducer``, over ``items`` in the model's
     streaming context."""
-    model.eval()
     errors = words = 0
-    order = sorted(items, key=lambda item: item.frames)
-    for start in range(0, len(order), 16):
-        group = order[start : start + 16]
-        batch = collate([features(item) for item in group], group)
-        encoded, frames = model.encoder(batch.features, batch.lengths)
-        heard = transducer_greedy(model, encoded, frames) if transducer else _ctc_greedy(model, encoded, frames)
+    for group, encoded, frames in _encoded(model, items, features):
+        heard = transducer_greedy(model, encoded, frames) if transducer else _ctc_greedy(model.ctc, encoded, frames)
         for tokens, item in zip(heard, group, strict=True):
             edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(tokens))
             errors, words = errors + edits.errors, words + edits.length
     return errors, words
 
 
-def _ctc_greedy(model: SpeechModel, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Tokens of every row of encoder frames (B,T,D)."""
-    decoder, log_probs, rows = CtcGreedy(), model.ctc(encoded).numpy(), lengths * model.ctc.rate
+@torch.no_grad()
+def phone_errors(model: SpeechModel, items: Sequence[Item], features: Callable[[Item], Floats]) -> tuple[int, int]:
+    """Phone errors and reference phones of greedy CTC, as ``greedy_errors``; none without a head for them."""
+    errors = phones = 0
+    known = [item for item in items if item.pronounced]
+    for group, encoded, frames in _encoded(model, known, features) if model.phones is not None else ():
+        assert model.phones is not None
+        for found, item in zip(_ctc_greedy(model.phones, encoded, frames), group, strict=True):
+            edits = word_errors(" ".join(map(str, item.pronounced)), " ".join(map(str, found)))
+            errors, phones = errors + edits.errors, phones + edits.length
+    return errors, phones
+
+
+def _encoded(
+    model: SpeechModel, items: Sequence[Item], features: Callable[[Item], Floats]
+) -> Iterator[tuple[list[Item], Tensor, Tensor]]:
+    """Items of like length, their encoder frames (B,T,D) in the model's streaming context, and how many each has."""
+    model.eval()
+    order = sorted(items, key=lambda item: item.frames)
+    for start in range(0, len(order), 16):
+        group = order[start : start + 16]
+        batch = collate([features(item) for item in group], group)
+        yield group, *model.encoder(batch.features, batch.lengths)
+
+
+def _ctc_greedy(head: CtcHead, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Labels of every row of encoder frames (B,T,D)."""
+    decoder, log_probs, rows = CtcGreedy(), head(encoded).numpy(), lengths * head.rate
     return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(rows.tolist())]

@@ -97,12 +97,20 @@ def objective(
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
     losses: dict[str, Tensor] = {}
     log_probs, rows = model.ctc(encoded), frames * model.ctc.rate
-    losses["ctc"] = _ctc(log_probs, batch, rows)
+    losses["ctc"] = _ctc(log_probs, batch.targets, batch.target_lengths, rows)
     if weights.consistency > 0:
-        losses["consistency"] = _consistency(log_probs, batch, rows)
+        losses["consistency"] = _consistency(log_probs, batch.target_lengths, rows)
+    if weights.phone_ctc > 0 and model.phones is not None:
+        heard, sounds = model.phones(encoded), batch.pronounced_lengths
+        losses["phone_ctc"] = _ctc(heard, batch.pronounced, sounds, rows)
+        if weights.consistency > 0:
+            losses["consistency"] = losses["consistency"] + _consistency(heard, sounds, rows)
     middle = passed[(len(passed) - 1) // 2] if passed else encoded
     if weights.intermediate > 0:
-        losses["intermediate"] = _ctc(model.ctc(middle), batch, rows)
+        losses["intermediate"] = _ctc(model.ctc(middle), batch.targets, batch.target_lengths, rows)
+        if weights.phone_ctc > 0 and model.phones is not None:
+            sounds = batch.pronounced_lengths
+            losses["intermediate"] = losses["intermediate"] + _ctc(model.phones(middle), batch.pronounced, sounds, rows)
     if phones is not None and bool((batch.phones >= 0).any()):
         logits = phones(middle).float().unflatten(2, (PHONES_PER_FRAME, -1))
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
@@ -129,11 +137,11 @@ def objective(
     return losses
 
 
-def _ctc(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
+def _ctc(log_probs: Tensor, targets: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
     """Per label, over the rows that say something."""
-    loss = ctc_loss(log_probs, batch.targets, frames, batch.target_lengths, reduction="none")
-    spoken = (batch.target_lengths > 0).float()
-    return (loss / batch.target_lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
+    loss = ctc_loss(log_probs, targets, frames, lengths, reduction="none")
+    spoken = (lengths > 0).float()
+    return (loss / lengths.clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
 def _taught(heard: Tensor, features: Tensor) -> Tensor:
@@ -144,10 +152,11 @@ def _taught(heard: Tensor, features: Tensor) -> Tensor:
     return functional.mse_loss(heard[known].float(), target)
 
 
-def _consistency(log_probs: Tensor, batch: Batch, frames: Tensor) -> Tensor:
-    """Per label, over pairs of rows."""
+def _consistency(log_probs: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
+    """Per label, over pairs of rows that say something."""
     loss = consistency_loss(log_probs[::2], log_probs[1::2], frames[::2])
-    return (loss / batch.target_lengths[::2].clamp(min=1)).mean()
+    spoken = (lengths[::2] > 0).float()
+    return (loss / lengths[::2].clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
 def _decoder(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, smoothing: float) -> Tensor:

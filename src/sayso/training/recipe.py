@@ -93,7 +93,8 @@ class SpecAugmentConfig(Config):
 class LossWeights(Config):
     """Weights of the summed losses; the transducer sees ``transducer_share`` of each batch's rows to save time.
 
-    ``intermediate``: CTC once more, by the same head, on the encoder's middle layer (Lee and Watanabe 2021).
+    ``phone_ctc``: CTC of the transcript's phones (``text/lexicon.py``) by the head of ``model.phones``.
+    ``intermediate``: CTC once more, by the same heads, on the encoder's middle layer (Lee and Watanabe 2021).
     ``phones``: cross-entropy of the aligned phones there, two to a frame, by a head that is not kept (hierarchical
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
@@ -104,6 +105,7 @@ class LossWeights(Config):
     """
 
     ctc: float = Field(default=0.6, ge=0)
+    phone_ctc: float = Field(default=0.0, ge=0)
     intermediate: float = Field(default=0.0, ge=0)
     phones: float = Field(default=0.0, ge=0)
     consistency: float = Field(default=0.0, ge=0)

@@ -31,7 +31,15 @@ LENGTH = ("training.minutes", "training.steps")  # but not where it says when cy
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
 # model keys that may be set beside init
 DROPOUTS = ("dropout", "attention_dropout", "layer_dropout")
-BESIDE_INIT = ("heads", "ctc_rate", "decoder", "trees", "encoder.layers", *(f"encoder.{name}" for name in DROPOUTS))
+BESIDE_INIT = (
+    "heads",
+    "ctc_rate",
+    "phones",
+    "decoder",
+    "trees",
+    "encoder.layers",
+    *(f"encoder.{name}" for name in DROPOUTS),
+)
 NO_LOSSES = ("step", "seconds", "rate", "norm", "limit", "clipped", "skipped")  # in a line of metrics.jsonl
 TOKENIZER, RECIPE, METRICS, CURVES = "tokenizer.model", "recipe.json", "metrics.jsonl", "curves.png"
 SOURCES = "data.json"
@@ -57,6 +65,8 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     with whole(folder / SOURCES) as fresh:
         fresh.write_text(json.dumps(described(parts), indent=1) + "\n")
     model, tokenizer = _model(settings, folder, parts)
+    if settings.training.at_most().phone_ctc > 0 and model.phones is None:
+        raise ConfigError("training.weights.phone_ctc needs a head for phones; set model.phones = true beside it")
     corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
     if settings.init is None:
         mean, scale = feature_statistics(corpus)
@@ -145,7 +155,10 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
         others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
         decoder = None if settings.model.decoder is None else (settings.model.decoder, settings.model.trees)
         model, tokenizer = load_checkpoint(
-            Path(settings.init), heads=heads if heads.intents or heads.tags else None, decoder=decoder
+            Path(settings.init),
+            heads=heads if heads.intents or heads.tags else None,
+            decoder=decoder,
+            phones=settings.model.phones,
         )
         if others:
             raise ConfigError(
