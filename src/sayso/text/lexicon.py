@@ -1,0 +1,159 @@
+"""How words are pronounced: a dictionary, and letter-to-sound rules for the words that it lacks.
+
+The dictionary is CMUdict in the version that PocketSphinx brings; stress is left out, because nothing here hears it. A
+word that it lacks may be a known word with a plural or possessive "s", or two known words in one; for others a
+decision tree per letter says which phones the letter stands for (none, one or two), from the letters around it and the
+phones behind it (Black, Lenzo, Pagel 1998). The trees read a word from its end, because English endings say more about
+its vowels than beginnings do. All is one file of arrays, made by ``benchmarks/lexicon.py``, which also measures it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from functools import cache
+from itertools import islice, product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.core.errors import DataError, nearest
+
+PHONES: tuple[str, ...] = tuple(
+    "<blk> AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+LETTERS = {letter: code for code, letter in enumerate("abcdefghijklmnopqrstuvwxyz'", 1)}  # 0: beyond the word
+VOWELS = frozenset("aeiouy")
+AROUND, BEHIND = 4, 2  # letters to each side and phones to the right that a rule may ask for
+LEAF = 255  # in place of a question
+END_OF_VARIANT, END_OF_WORD = 0, 255  # in the array of all pronunciations
+SHORTEST_PART = 4  # letters of each half of a compound
+
+Phones = tuple[int, ...]
+_FOLDER = Path(__file__).with_name("data")
+_SIBILANTS, _VOICELESS = (frozenset(map(PHONES.index, names.split())) for names in ("CH JH S SH Z ZH", "F K P T TH"))
+_IH, _S, _Z = map(PHONES.index, ("IH", "S", "Z"))
+
+
+class LetterRules:
+    """One decision tree per letter, all in three arrays.
+
+    Node k asks whether place ``question[k]`` (letters to the left, letters to the right, phones behind, nearest first)
+    holds ``value[k]``: yes leads to node k + 1, no to node ``other[k]``. At a leaf ``other`` is the answer,
+    ``first * len(PHONES) + second`` with 0 for no phone. ``roots`` has the first node of each letter's tree.
+    """
+
+    def __init__(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        question, value, other, roots = (
+            arrays[name].astype(np.int64) for name in ("question", "value", "other", "roots")
+        )
+        node, leaf = np.arange(len(question)), question == LEAF
+        forward = (question < 2 * AROUND + BEHIND) & (other > node) & (other < len(node)) & (node + 1 < len(node))
+        answer = (other >= 0) & (other < len(PHONES) ** 2)
+        if not np.where(leaf, answer, forward).all() or not ((roots >= 0) & (roots < len(node))).all():
+            raise ValueError("a rule leads nowhere")
+        if roots.shape != (len(LETTERS) + 1,) or not len(question) == len(value) == len(other):
+            raise ValueError("rules are missing")
+        self._question, self._value, self._other = question.tolist(), value.tolist(), other.tolist()
+        self._roots = roots.tolist()
+
+    def pronounce(self, word: str) -> Phones:
+        """The phones of ``word`` (a-z and apostrophes); may be empty where no letter sounds."""
+        question, value, other = self._question, self._value, self._other
+        padded = [0] * (AROUND + 1) + [LETTERS[letter] for letter in word] + [0] * AROUND
+        backwards = [0] * BEHIND
+        for at in range(len(word) + AROUND, AROUND, -1):
+            seen = (
+                padded[at - 1 : at - AROUND - 1 : -1] + padded[at + 1 : at + AROUND + 1] + backwards[: -BEHIND - 1 : -1]
+            )
+            node = self._roots[padded[at]]
+            while (asked := question[node]) != LEAF:
+                node = node + 1 if seen[asked] == value[node] else other[node]
+            first, second = divmod(other[node], len(PHONES))
+            if second:
+                backwards.append(second)
+            if first:
+                backwards.append(first)
+        return tuple(backwards[: BEHIND - 1 : -1])
+
+
+class Lexicon:
+    """Pronunciations of a language's words, as ids into ``PHONES``; words are those that ``normalise`` writes."""
+
+    def __init__(self, data: bytes, *, where: str = "lexicon") -> None:
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays: dict[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
+            words = arrays["words"].tobytes().decode("ascii").split("\n")
+            phones = arrays["phones"]
+            if not np.isin(phones, [*range(len(PHONES)), END_OF_WORD]).all():
+                raise ValueError("a phone is not one of ours")
+            spoken = phones.astype(np.uint8).tobytes().split(bytes([END_OF_WORD]))
+            self._dictionary = dict(zip(words, spoken, strict=True))
+            self._rules = LetterRules(arrays)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{where}: not a lexicon of this version ({error}); install Sayso again") from None
+        self.sha256 = hashlib.sha256(data).hexdigest()
+
+    @staticmethod
+    def load(language: str = "en") -> Lexicon:
+        """The lexicon of ``language``, read once; ``DataError`` where there is none or it is damaged."""
+        return _load(language)
+
+    def known(self, word: str) -> bool:
+        """Whether the dictionary itself lists ``word``."""
+        return word in self._dictionary
+
+    def pronounce(self, word: str, most: int = 4) -> tuple[Phones, ...]:
+        """Up to ``most`` pronunciations, the commonest first; exactly one where only the letters tell.
+
+        Never empty for a word with a letter in it.
+        """
+        return tuple(islice(self._found(word) or self._guessed(word), most))
+
+    def phones(self, text: str) -> list[int]:
+        """The first pronunciation of every word of normalised ``text``, one after another."""
+        return [phone for word in text.split() for spoken in self.pronounce(word, 1) for phone in spoken]
+
+    def _listed(self, word: str) -> tuple[Phones, ...]:
+        spoken = self._dictionary.get(word)
+        return () if spoken is None else tuple(tuple(one) for one in spoken.split(bytes([END_OF_VARIANT])))
+
+    def _found(self, word: str) -> tuple[Phones, ...]:
+        """What the dictionary says about the word, the word without its "s", or its two halves."""
+        if found := self._listed(word):
+            return found
+        if word.endswith("'s"):
+            return tuple(_with_s(spoken) for spoken in self._listed(word[:-2]))
+        if len(word) > SHORTEST_PART and word[-1] == "s" != word[-2] and (found := self._listed(word[:-1])):
+            return tuple(_with_s(spoken) for spoken in found)
+        for cut in range(len(word) - SHORTEST_PART, SHORTEST_PART - 1, -1):
+            if (left := self._listed(word[:cut])) and (right := self._listed(word[cut:])):
+                return tuple(one + other for one, other in product(left, right))
+        return ()
+
+    def _guessed(self, word: str) -> tuple[Phones, ...]:
+        """By the letter rules; spelled out where nobody could say it as a word."""
+        if word.endswith("'s") and word[:-2].strip("'"):
+            return tuple(_with_s(spoken) for spoken in self.pronounce(word[:-2], 1))
+        spoken = self._rules.pronounce(word) if VOWELS.intersection(word) else ()
+        spoken = spoken or tuple(p for letter in word if letter != "'" for p in self._listed(letter)[-1])
+        return (spoken,) if spoken else ()
+
+
+def _with_s(spoken: Phones) -> Phones:
+    """With the ending of plurals and possessives."""
+    if spoken[-1] in _SIBILANTS:
+        return (*spoken, _IH, _Z)
+    return (*spoken, _S if spoken[-1] in _VOICELESS else _Z)
+
+
+@cache
+def _load(language: str) -> Lexicon:
+    legal = {path.name.split(".")[1]: path for path in sorted(_FOLDER.glob("lexicon.*.npz"))}
+    if language not in legal:
+        raise DataError(f"no pronunciations of language '{language}'; {nearest(language, legal)}")
+    return Lexicon(legal[language].read_bytes(), where=str(legal[language]))
