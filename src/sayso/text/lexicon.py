@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from functools import cache
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sayso.core.errors import DataError, nearest
 
-PHONES: tuple[str, ...] = tuple(
-    "<blk> AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+PHONES: tuple[str, ...] = (
+    *("<blk>", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY"),
+    *("JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 LETTERS = {letter: code for code, letter in enumerate("abcdefghijklmnopqrstuvwxyz'", 1)}  # 0: beyond the word
 VOWELS = frozenset("aeiouy")
@@ -35,6 +39,8 @@ SHORTEST_PART = 4  # letters of each half of a compound
 Phones = tuple[int, ...]
 _FOLDER = Path(__file__).with_name("data")
 _SIBILANTS, _VOICELESS = (frozenset(map(PHONES.index, names.split())) for names in ("CH JH S SH Z ZH", "F K P T TH"))
+# The second half of many words that are no compounds, though it is a word as well ("drink" + "able", "trim" + "ming").
+_ENDING = re.compile(r"able|ally|ford|land|mann|ries|ward|.ing")
 _IH, _S, _Z = map(PHONES.index, ("IH", "S", "Z"))
 
 
@@ -46,7 +52,7 @@ class LetterRules:
     ``first * len(PHONES) + second`` with 0 for no phone. ``roots`` has the first node of each letter's tree.
     """
 
-    def __init__(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         question, value, other, roots = (
             arrays[name].astype(np.int64) for name in ("question", "value", "other", "roots")
         )
@@ -86,12 +92,12 @@ class Lexicon:
     def __init__(self, data: bytes, *, where: str = "lexicon") -> None:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays: dict[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
+                arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
             words = arrays["words"].tobytes().decode("ascii").split("\n")
             phones = arrays["phones"]
-            if not np.isin(phones, [*range(len(PHONES)), END_OF_WORD]).all():
+            if phones.dtype != np.uint8 or not ((phones < len(PHONES)) | (phones == END_OF_WORD)).all():
                 raise ValueError("a phone is not one of ours")
-            spoken = phones.astype(np.uint8).tobytes().split(bytes([END_OF_WORD]))
+            spoken = phones.tobytes().split(bytes([END_OF_WORD]))
             self._dictionary = dict(zip(words, spoken, strict=True))
             self._rules = LetterRules(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -112,7 +118,10 @@ class Lexicon:
 
         Never empty for a word with a letter in it.
         """
-        return tuple(islice(self._found(word) or self._guessed(word), most))
+        found = self._listed(word)
+        if not found and (base := self._without_s(word)):
+            found = tuple(map(_with_s, self._listed(base) or self._joined(base) or self._guessed(base)))
+        return (found or self._joined(word) or self._guessed(word))[:most]
 
     def phones(self, text: str) -> list[int]:
         """The first pronunciation of every word of normalised ``text``, one after another."""
@@ -122,23 +131,25 @@ class Lexicon:
         spoken = self._dictionary.get(word)
         return () if spoken is None else tuple(tuple(one) for one in spoken.split(bytes([END_OF_VARIANT])))
 
-    def _found(self, word: str) -> tuple[Phones, ...]:
-        """What the dictionary says about the word, the word without its "s", or its two halves."""
-        if found := self._listed(word):
-            return found
+    def _without_s(self, word: str) -> str:
+        """What ``word`` is the possessive or plural of; empty where it is neither, as far as the dictionary knows."""
         if word.endswith("'s"):
-            return tuple(_with_s(spoken) for spoken in self._listed(word[:-2]))
-        if len(word) > SHORTEST_PART and word[-1] == "s" != word[-2] and (found := self._listed(word[:-1])):
-            return tuple(_with_s(spoken) for spoken in found)
+            return word[:-2]
+        base = word[:-1]
+        plural = len(base) >= SHORTEST_PART and word[-1] == "s" != base[-1] and (self.known(base) or self._joined(base))
+        return base if plural else ""
+
+    def _joined(self, word: str) -> tuple[Phones, ...]:
+        """Two known words in one, the first as long as can be; both have a plural, as words have and most names not."""
         for cut in range(len(word) - SHORTEST_PART, SHORTEST_PART - 1, -1):
-            if (left := self._listed(word[:cut])) and (right := self._listed(word[cut:])):
-                return tuple(one + other for one, other in product(left, right))
+            first, second = word[:cut], word[cut:]
+            nouns = all(map(self.known, (first, second, first + "s", second + "s")))
+            if nouns and not _ENDING.fullmatch(second):
+                return tuple(one + other for one, other in product(self._listed(first), self._listed(second)))
         return ()
 
     def _guessed(self, word: str) -> tuple[Phones, ...]:
-        """By the letter rules; spelled out where nobody could say it as a word."""
-        if word.endswith("'s") and word[:-2].strip("'"):
-            return tuple(_with_s(spoken) for spoken in self.pronounce(word[:-2], 1))
+        """By the letters; spelled out where nobody could say it as a word. Empty for a word without letters."""
         spoken = self._rules.pronounce(word) if VOWELS.intersection(word) else ()
         spoken = spoken or tuple(p for letter in word if letter != "'" for p in self._listed(letter)[-1])
         return (spoken,) if spoken else ()
