@@ -14,6 +14,7 @@ import io
 import re
 import zipfile
 import zlib
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import cache
 from itertools import product
@@ -98,7 +99,12 @@ class Lexicon:
             if phones.dtype != np.uint8 or not ((phones < len(PHONES)) | (phones == END_OF_WORD)).all():
                 raise ValueError("a phone is not one of ours")
             spoken = phones.tobytes().split(bytes([END_OF_WORD]))
-            self._dictionary = dict(zip(words, spoken, strict=True))
+            if len(words) != len(spoken) or words != sorted(words):
+                raise ValueError("words are missing or out of order")
+            self._words, self._spoken = (
+                words,
+                spoken,
+            )  # searched by halves: making a dict takes as long as the rest
             self._rules = LetterRules(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{where}: not a lexicon of this version ({error}); install Sayso again") from None
@@ -111,7 +117,8 @@ class Lexicon:
 
     def known(self, word: str) -> bool:
         """Whether the dictionary itself lists ``word``."""
-        return word in self._dictionary
+        place = bisect_left(self._words, word)
+        return place < len(self._words) and self._words[place] == word
 
     def pronounce(self, word: str, most: int = 4) -> tuple[Phones, ...]:
         """Up to ``most`` pronunciations, the commonest first; exactly one where only the letters tell.
@@ -128,8 +135,10 @@ class Lexicon:
         return [phone for word in text.split() for spoken in self.pronounce(word, 1) for phone in spoken]
 
     def _listed(self, word: str) -> tuple[Phones, ...]:
-        spoken = self._dictionary.get(word)
-        return () if spoken is None else tuple(tuple(one) for one in spoken.split(bytes([END_OF_VARIANT])))
+        if not self.known(word):
+            return ()
+        spoken = self._spoken[bisect_left(self._words, word)]
+        return tuple(tuple(one) for one in spoken.split(bytes([END_OF_VARIANT])))
 
     def _without_s(self, word: str) -> str:
         """What ``word`` is the possessive or plural of; empty where it is neither, as far as the dictionary knows."""
