@@ -6,8 +6,8 @@
 With `--write` the whole dictionary and rules grown on all of it become `src/sayso/text/data/lexicon.en.npz`, the same
 bytes every time. The figures are of rules grown without every tenth word, on those words: `letters` asks the rules
 alone, `words` the lexicon without those words, which also knows endings and compounds. An answer is compared with the
-nearest variant that the dictionary lists: `phone_error` is edits per phone, `word_error` the share of words with any,
-`chunk_error` is not counted. Intervals are 95% bootstraps over words. `load_ms` is one first load, `us_per_word` of
+nearest variant that the dictionary lists: `phone_error` is edits per phone, `word_error` the share of words with any.
+Intervals are 95% bootstraps over words. `load_ms` is one first load, `us_per_word` of
 words that are not in the dictionary, on one core. One JSON line per figure.
 
 Letters and phones are aligned by expectation maximisation over chunks of no, one or two phones per letter; pairs that

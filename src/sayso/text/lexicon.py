@@ -101,10 +101,8 @@ class Lexicon:
             spoken = phones.tobytes().split(bytes([END_OF_WORD]))
             if len(words) != len(spoken) or words != sorted(words):
                 raise ValueError("words are missing or out of order")
-            self._words, self._spoken = (
-                words,
-                spoken,
-            )  # searched by halves: making a dict takes as long as the rest
+            # searched by halves: making a dict takes as long as all the rest
+            self._words, self._spoken = words, spoken
             self._rules = LetterRules(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{where}: not a lexicon of this version ({error}); install Sayso again") from None
@@ -121,7 +119,7 @@ class Lexicon:
         return place < len(self._words) and self._words[place] == word
 
     def pronounce(self, word: str, most: int = 4) -> tuple[Phones, ...]:
-        """Up to ``most`` pronunciations, the commonest first; exactly one where only the letters tell.
+        """Up to ``most`` pronunciations, in the dictionary's order; exactly one where only the letters tell.
 
         Never empty for a word with a letter in it.
         """
@@ -154,7 +152,8 @@ class Lexicon:
             first, second = word[:cut], word[cut:]
             nouns = all(map(self.known, (first, second, first + "s", second + "s")))
             if nouns and not _ENDING.fullmatch(second):
-                return tuple(one + other for one, other in product(self._listed(first), self._listed(second)))
+                both = product(self._listed(first), self._listed(second))
+                return tuple(dict.fromkeys(one + other for one, other in both))
         return ()
 
     def _guessed(self, word: str) -> tuple[Phones, ...]:
