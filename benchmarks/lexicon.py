@@ -243,7 +243,7 @@ def report(case: str, guesses: Sequence[Phones], truth: Sequence[tuple[Phones, .
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dictionary", type=Path)
     parser.add_argument("--write", action="store_true", help="also write the file that is shipped")
     args = parser.parse_args()
