@@ -47,7 +47,7 @@ class Exported:
 
 
 def hears_whole(model: SpeechModel) -> bool:
-    """Whether the encoder, where it sees everything, makes use of it: only then does hearing an utterance whole help."""
+    """Whether the encoder, where it sees everything, uses it all: only then does hearing an utterance whole help."""
     return model.encoder.lookahead_ms(Context()) is None
 
 
