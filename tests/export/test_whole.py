@@ -64,7 +64,7 @@ def test_chunks_of_any_length_are_the_models(parts: Any, loaded: Model, frames: 
 @torch.no_grad()
 def test_the_second_pass_is_the_model_hearing_everything(parts: Any, loaded: Model, once: Model) -> None:
     engine, model, compared, changed = loaded.engine, parts.model, 0, 0
-    for clip in parts.clips:
+    for clip in (*parts.clips, np.concatenate(parts.clips)):  # long enough for a whole sentence
         features = fbank(clip)
         encoded, frames = model.encoder(torch.from_numpy(features)[None], torch.tensor([len(features)]), Context())
         rows, intent = model.ctc(encoded)[0].numpy(), model.intent(encoded, frames)[0].numpy()
@@ -114,15 +114,11 @@ def test_too_long_ones_and_bundles_without_it_keep_the_first_pass(
     assert differ
 
 
-def test_is_declared_and_can_be_left_out(parts: Any, loaded: Model, tmp_path: Path) -> None:
+def test_is_declared(loaded: Model) -> None:
     (spec,) = [p for p in loaded.manifest.passes if p.name == WHOLE]
     assert (spec.when, spec.search) == ("endpoint", "graph") and loaded.manifest.hears_whole
     assert spec.graphs == ("encoder", "ctc", "predictor", "joiner", "intent")
     assert loaded.engine.limits.whole_s == 15.0
-    manifest = export_bundle(
-        parts.model, parts.tokenizer, parts.automaton, tmp_path / "b", parts.config(int8=False, whole=False)
-    )
-    assert not manifest.hears_whole and [p.name for p in manifest.passes] == ["first", "choose"]
 
 
 @pytest.mark.parametrize(
@@ -132,14 +128,18 @@ def test_is_declared_and_can_be_left_out(parts: Any, loaded: Model, tmp_path: Pa
         (TransformerConfig(channels=24, width=32, layers=2, heads=2, feedforward=48), True),
     ],
 )
-def test_other_encoders(parts: Any, tmp_path: Path, encoder: Any, whole: bool) -> None:
-    """An encoder that sees no future has nothing to hear again, and a graph of fixed chunks."""
+def test_it_is_left_out_where_it_is_of_no_use_or_not_wanted(
+    parts: Any, tmp_path: Path, encoder: Any, whole: bool
+) -> None:
+    """An encoder that sees no future has nothing to hear again, and a graph of fixed chunks; others have a switch."""
     torch.manual_seed(0)
     model = parts.model.config.model_copy(update={"encoder": encoder}).build().eval()
     assert hears_whole(model) == whole
     out = tmp_path / "b"
-    manifest = export_bundle(model, parts.tokenizer, None, out, parts.config(intents=()), clips=parts.clips[:2])
-    assert manifest.hears_whole == whole and manifest.precision == "int8"
+    config = parts.config(intents=(), whole=not whole)
+    manifest = export_bundle(model, parts.tokenizer, None, out, config, clips=parts.clips[:2])
+    assert [p.name for p in manifest.passes] == ["first", "choose"] and manifest.precision == "int8"
+    assert not manifest.hears_whole
     assert verify_bundle(out, parts.clips[:1]).passed
 
 
