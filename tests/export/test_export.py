@@ -239,7 +239,11 @@ class TestBundle:
         assert [spec.name for spec in manifest.intents] == ["lock", "turn_on"], "the order of the head's classes"
         assert [spec.risk for spec in manifest.intents] == ["confirm", "none"]
         assert manifest.tags == ("O", "B-area", "I-area") and manifest.calibrated_on is None
-        assert [(p.name, p.when) for p in manifest.passes] == [("first", "chunk"), ("choose", "endpoint")]
+        assert [(p.name, p.when) for p in manifest.passes] == [
+            ("first", "chunk"),
+            ("whole", "endpoint"),
+            ("choose", "endpoint"),
+        ]
         card = read_bundle(fp32).file("README.md").decode()
         for part in ("# small", "`lock`", "Not calibrated", "torch_onnx_error", "Apache-2.0"):
             assert part in card
@@ -297,7 +301,7 @@ class TestBundle:
             changes = {"int8": False, "intents": (), "free": free}
             manifest = export_bundle(parts.model, parts.tokenizer, None, tmp_path / "b", parts.config(**changes))
             assert manifest.free["lm"]["file"] in manifest.files and str(tmp_path) not in str(manifest.free)
-            assert [p.search for p in manifest.passes] == ["free", None]
+            assert [p.search for p in manifest.passes] == ["free", "free", None]
             floor = Model(read_bundle(tmp_path / "b"))
             assert floor.engine.free_config == free.model_copy(update={"lm": lm.model_copy(update={"file": "lm.npz"})})
             state = floor.engine.free.step(floor.engine.free.start(), np.zeros((0, 32)))

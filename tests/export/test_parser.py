@@ -80,7 +80,7 @@ def test_the_floor_means_what_the_workshop_means(writing: tuple[SpeechModel, Mod
     grammar, seen = TreeGrammar(SCHEMA, parts.tokenizer.pieces), set()
     for clip in parts.clips:
         features = torch.from_numpy(fbank(clip))
-        encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), Context(4, 8))
+        encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), Context())
         best = parse(model, encoded[0, : frames[0]], grammar, SEARCH)[0]
         meaning, result = grammar.decode(best.tokens), floor.understand(clip)
         wanted = frames_of(meaning)
@@ -108,6 +108,7 @@ def test_what_the_bundle_says_of_it(writing: tuple[SpeechModel, Model, Path], pa
     assert manifest.trees == SCHEMA and AttentionBeamConfig(**manifest.parser) == SEARCH
     assert [(p.name, p.when, p.search) for p in manifest.passes] == [
         ("first", "chunk", "free"),
+        ("whole", "endpoint", "free"),
         ("choose", "endpoint", None),
         ("parse", "endpoint", "parser"),
     ]
@@ -115,4 +116,4 @@ def test_what_the_bundle_says_of_it(writing: tuple[SpeechModel, Model, Path], pa
     silence = floor.stream().finish()
     assert (silence.decision, silence.reason, silence.frames) == ("reject", "no_speech", ())
     beside = export_bundle(model, parts.tokenizer, parts.automaton, tmp_path / "both", parts.config(int8=False))
-    assert not {"memory", "decoder"} & set(beside.graphs) and beside.trees is None and len(beside.passes) == 2
+    assert not {"memory", "decoder"} & set(beside.graphs) and beside.trees is None and len(beside.passes) == 3

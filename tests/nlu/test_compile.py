@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from sayso.core.errors import BundleError, DomainError
 from sayso.nlu.automaton_io import accepts, load_automaton, match, save_automaton
 from sayso.nlu.compile import compile_domain
-from sayso.nlu.networks import compile_list
-from sayso.nlu.spelling import Pieces
 from sayso.nlu.domain import Domain, load_domain, parse_domain
 from sayso.nlu.grammar import Alt, Chars, Node, Ref, Seq, glued
+from sayso.nlu.networks import compile_list
 from sayso.nlu.sample import sample
+from sayso.nlu.spelling import Pieces
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import train_tokenizer
 

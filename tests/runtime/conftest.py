@@ -59,32 +59,38 @@ def graph(nodes: list[onnx.NodeProto], inputs: dict[str, Any], outputs: dict[str
     return bytes(model.SerializeToString())
 
 
-def encoder() -> bytes:
-    """(B,32,80) to means of eight frames (B,4,80); the state holds the last frame and counts frames."""
+def encoder(deaf: bool = False) -> bytes:
+    """(B,8n,80) to means of eight frames (B,n,80); the state holds the last frame and counts frames. With ``deaf`` it
+    hears nothing in a chunk of four frames, and all in a longer one."""
     return graph(
         [
             node("Reshape", ["x", "shape"], "grouped"),
-            node("ReduceMean", ["grouped", "axis"], "out", keepdims=0),
+            node("ReduceMean", ["grouped", "axis"], "heard", keepdims=0),
+            node("Shape", ["x"], "size", start=1, end=2),
+            node("Greater", ["size", "least"], "enough"),
+            node("Cast", ["enough"], "gain", to=TensorProto.FLOAT),
+            node("Mul", ["heard", "gain"], "out"),
             node("Add", ["lengths", "seven"], "padded"),
             node("Div", ["padded", "eight"], "out_lengths"),
-            node("Slice", ["out", "three", "four", "one"], "last_next"),
+            node("Slice", ["out", "final", "end", "one"], "last_next"),
             node("Add", ["count", "out_lengths"], "count_next"),
             node("Identity", ["last"], "unused"),
         ],
-        {"x": (float, 32, 80), "lengths": (int,), "last": (float, 1, 80), "count": (int,)},
+        {"x": (float, "t", 80), "lengths": (int,), "last": (float, 1, 80), "count": (int,)},
         {
-            "out": (float, 4, 80),
+            "out": (float, "n", 80),
             "out_lengths": (int,),
             "last_next": (float, 1, 80),
             "count_next": (int,),
             "unused": (float, 1, 80),
         },
-        shape=np.array([0, 4, 8, 80]),
+        least=np.array([32 if deaf else 0]),
+        shape=np.array([0, -1, 8, 80]),
         axis=np.array([2]),
         seven=np.array(7),
         eight=np.array(8),
-        three=np.array([3]),
-        four=np.array([4]),
+        final=np.array([-1]),
+        end=np.array([1 << 31]),
         one=np.array([1]),
     )
 
@@ -108,8 +114,8 @@ def ctc() -> bytes:
             node("Add", ["a", "quiet"], "b"),
             node("LogSoftmax", ["b"], "log_probs", axis=-1),
         ],
-        {"x": (float, 4, 80)},
-        {"log_probs": (float, 4, TOKENS)},
+        {"x": (float, "n", 80)},
+        {"log_probs": (float, "n", TOKENS)},
         pick=pick,
         quiet=quiet,
     )
@@ -164,7 +170,7 @@ def intent(log_probs: list[float]) -> bytes:
             node("Unsqueeze", ["asfloat", "last"], "asfloats"),
             node("Add", ["seen", "asfloats"], "seen_next"),
         ],
-        {"x": (float, 4, 80), "lengths": (int,), "seen": (float, 1)},
+        {"x": (float, "n", 80), "lengths": (int,), "seen": (float, 1)},
         {"log_probs": (float, len(log_probs)), "seen_next": (float, 1)},
         axes=np.array([1, 2]),
         last=np.array([1]),
@@ -185,9 +191,15 @@ class Tones:
         self._count = 0
 
     def bundle(
-        self, *, opinion: dict[str, float] | None = None, domain: bool = True, transducer: bool = False, **fields: Any
+        self,
+        *,
+        opinion: dict[str, float] | None = None,
+        domain: bool = True,
+        transducer: bool = False,
+        deaf: bool = False,
+        **fields: Any,
     ) -> Path:
-        files = {"encoder.onnx": encoder(), "ctc.onnx": ctc(), "tokenizer.model": self.tokenizer.model}
+        files = {"encoder.onnx": encoder(deaf), "ctc.onnx": ctc(), "tokenizer.model": self.tokenizer.model}
         graphs: dict[Any, GraphSpec] = {
             "encoder": GraphSpec(
                 file="encoder.onnx",

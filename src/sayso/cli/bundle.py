@@ -35,6 +35,7 @@ def show(
         ("intents", ", ".join(item.name for item in manifest.intents) or "-"),
         ("asks before", ", ".join(risky) or "-"),
         ("stream", f"chunk {manifest.chunk_ms} ms, look-ahead {manifest.lookahead_ms} ms, {manifest.sample_rate} Hz"),
+        ("passes", ", ".join(f"{step.name} ({step.when})" for step in manifest.passes) or "-"),
         ("graphs", ", ".join(sorted(manifest.graphs))),
         ("free text", _flat(manifest.free) or "greedy, by the transducer where there is one"),
         ("open slots", _flat(manifest.open_slots) or "as the graph hears them"),

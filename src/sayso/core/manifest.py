@@ -30,6 +30,7 @@ Role = Literal[
     "slots",
 ]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames
 ROLES: tuple[str, ...] = get_args(Role)
+WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its graphs take any number of frames
 
 
 class StatePair(Config):
@@ -54,6 +55,9 @@ class GraphSpec(Config):
 
 class PassSpec(Config):
     """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text.
+
+    The name ``whole`` says that its graphs take any number of frames, and that at the endpoint they hear the utterance
+    again from its beginning as one chunk, whose frames see each other; ``stream`` says up to which length.
 
     ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``),
     ``open_slots`` (what open slots hold, its ``open_slots``) or ``parser`` (the decoder, its ``parser``).
@@ -113,3 +117,8 @@ class Manifest(Config):
     licence: str = "Apache-2.0"
     files: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def hears_whole(self) -> bool:
+        """Whether utterances are heard again whole at the endpoint."""
+        return any(step.name == WHOLE for step in self.passes)

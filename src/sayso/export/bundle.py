@@ -20,12 +20,12 @@ from sayso.core.automaton import Automaton
 from sayso.core.bundle import read_bundle, write_bundle
 from sayso.core.config import Config
 from sayso.core.errors import BundleError
-from sayso.core.manifest import IntentSpec, Manifest, PassSpec, Role
+from sayso.core.manifest import WHOLE, IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.export.card import card
-from sayso.export.onnx import Exported, export_graphs
+from sayso.export.onnx import Exported, export_graphs, hears_whole
 from sayso.export.quantise import quantise
 from sayso.export.verify import verify_bundle, verify_graphs
 from sayso.models.assembly import SpeechModel
@@ -48,7 +48,8 @@ class ExportConfig(Config):
 
     ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are; so is ``free``,
     but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle; and so is
-    ``open_slots``, the model that hears open slots again at the endpoint. ``calibration`` may
+    ``open_slots``, the model that hears open slots again at the endpoint. ``whole``: utterances up to ``whole_s`` of
+    ``stream`` are heard again whole at the endpoint, where the encoder gains by that. ``calibration`` may
     be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     """
 
@@ -57,6 +58,7 @@ class ExportConfig(Config):
     chunk_frames: int = 4
     left_frames: int = 32
     int8: bool = True
+    whole: bool = True
     languages: tuple[str, ...] = ("en",)
     licence: str = "Apache-2.0"
     intents: tuple[IntentSpec, ...] = ()
@@ -103,7 +105,9 @@ def export_bundle(
         unused = (*unused, "phones")
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
-        graphs["encoder"] = quantise(exact["encoder"], heard, FACTOR * config.chunk_frames)
+        graphs["encoder"] = quantise(
+            exact["encoder"], heard, FACTOR * config.chunk_frames, whole=config.whole and hears_whole(model)
+        )
     files = {graph.spec.file: graph.data for graph in graphs.values()}
     files[TOKENIZER] = tokenizer.model
     domain = _domain_files(automaton)
@@ -131,7 +135,7 @@ def quantise_bundle(path: Path | str, out: Path | str, clips: Sequence[Floats]) 
     heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
     spec = manifest.graphs["encoder"]
     chunk = round(manifest.chunk_ms / features.shift_ms)
-    encoder = quantise(Exported(data=bundle.file(spec.file), spec=spec), heard, chunk)
+    encoder = quantise(Exported(data=bundle.file(spec.file), spec=spec), heard, chunk, whole=manifest.hears_whole)
     files = {name: bundle.file(name) for name in manifest.files} | {spec.file: encoder.data}
     manifest = manifest.model_copy(update={"precision": "int8"})
     return write_bundle(manifest, {**files, CARD: card(manifest).encode()}, out)
@@ -150,6 +154,8 @@ def _manifest(
     parses = "decoder" in graphs
     second = (PassSpec(name="parse", when="endpoint", graphs=("memory", "decoder"), search="parser"),) if parses else ()
     first: list[Role] = [role for role in _STREAMED if role in graphs]
+    search = "graph" if automaton else "free"
+    again = PassSpec(name=WHOLE, when="endpoint", graphs=tuple(first), search=search)
     return Manifest(
         name=config.name,
         description=config.description,
@@ -163,7 +169,8 @@ def _manifest(
         label_context=model.predictor.context,
         features=features.model_dump(mode="json"),
         passes=(
-            PassSpec(name="first", when="chunk", graphs=tuple(first), search="graph" if automaton else "free"),
+            PassSpec(name="first", when="chunk", graphs=tuple(first), search=search),
+            *((again,) if config.whole and hears_whole(model) else ()),
             PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
             *((PassSpec(name="open slots", when="endpoint", search="open_slots"),) if config.open_slots else ()),
             *second,

@@ -3,6 +3,9 @@
 Each part is wrapped so that its inputs and outputs are flat tensors with the names that the manifest promises. Source
 positions that the exporter adds are stripped: they say where the model was exported, which is nobody's business.
 
+Where the encoder hears more the more it is given at once, its graph and those behind it take any number of frames as
+one chunk: what streams chunks also hears the whole utterance.
+
 Shape letters: ``B`` batch, ``C`` encoder frames of a chunk, ``D`` width, ``U`` tokens.
 """
 
@@ -29,8 +32,10 @@ from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 
 _OPSET = 18
+_Free = Mapping[str, Mapping[int, Any]]  # by input: axes that are free besides the batch
 BATCH = torch.export.Dim("batch", min=1, max=4096)
 _FREE = torch.export.Dim("free", min=1, max=1 << 20)
+_FRAMES = {"x": {1: _FREE}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +46,21 @@ class Exported:
     spec: GraphSpec
 
 
+def hears_whole(model: SpeechModel) -> bool:
+    """Whether the encoder, where it sees everything, uses it all: only then does hearing an utterance whole help."""
+    return model.encoder.lookahead_ms(Context()) is None
+
+
 def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> dict[Role, Exported]:
     """All graphs of ``model`` by role, fp32. The model is put into eval mode."""
     model.eval()
     width = model.encoder.width
     frames = torch.zeros(2, chunk_frames, width)
     counts = torch.full((2,), chunk_frames)
+    free = _FRAMES if hears_whole(model) else {}
     graphs: dict[Role, Exported] = {
         "encoder": _encoder(model, chunk_frames, left_frames),
-        "ctc": _export(_Ctc(model.ctc), (frames,), _Names("ctc", ("x",), ("log_probs",))),
+        "ctc": _export(_Ctc(model.ctc), (frames,), _Names("ctc", ("x",), ("log_probs",), free=free)),
         "predictor": _predictor(model),
         "joiner": _export(
             _Joiner(model),
@@ -58,9 +69,9 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
         ),
     }
     if model.phones is not None:
-        graphs["phones"] = _export(_Ctc(model.phones), (frames,), _Names("phones", ("x",), ("log_probs",)))
+        graphs["phones"] = _export(_Ctc(model.phones), (frames,), _Names("phones", ("x",), ("log_probs",), free=free))
     if model.intent is not None:
-        graphs["intent"] = _intent(model.intent, frames, counts)
+        graphs["intent"] = _intent(model.intent, frames, counts, free)
     if model.slots is not None:
         graphs["slots"] = _slots(model.slots, width)
     if model.decoder is not None:
@@ -74,7 +85,7 @@ class _Names:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     states: tuple[StatePair, ...] = ()
-    free: Mapping[str, int] = field(default_factory=dict)  # inputs with another free axis than the batch
+    free: _Free = field(default_factory=dict)
 
 
 class _Encoder(nn.Module):
@@ -167,7 +178,8 @@ def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exporte
     tensors = state.named()
     features = torch.zeros(2, FACTOR * chunk_frames, model.config.encoder.mels)
     lengths = torch.full((2,), FACTOR * chunk_frames)
-    names = _Names("encoder", ("x", "lengths"), ("out", "out_lengths"), _pairs(tensors))
+    free = {"x": {1: FACTOR * _FREE}} if hears_whole(model) else {}
+    names = _Names("encoder", ("x", "lengths"), ("out", "out_lengths"), _pairs(tensors), free)
     return _export(_Encoder(model, list(tensors), type(state)), (features, lengths, *tensors.values()), names)
 
 
@@ -194,7 +206,7 @@ def _pairs(tensors: Mapping[str, Tensor]) -> tuple[StatePair, ...]:
     return tuple(pairs)
 
 
-def _intent(head: IntentHead, frames: Tensor, counts: Tensor) -> Exported:
+def _intent(head: IntentHead, frames: Tensor, counts: Tensor, free: _Free) -> Exported:
     state = head.init_state(2)
     parts = {"total": state[:, : head.width], "mass": state[:, head.width : -1], "peak": state[:, -1:]}
     pairs = []
@@ -202,13 +214,15 @@ def _intent(head: IntentHead, frames: Tensor, counts: Tensor) -> Exported:
         first = float(tensor.flatten()[0])
         assert bool((tensor == first).all()), f"state {name} does not begin with one value"
         pairs.append(StatePair(input=name, output=f"{name}_next", shape=tuple(tensor.shape[1:]), initial=first))
-    names = _Names("intent", ("x", "lengths"), ("log_probs",), tuple(pairs))
+    names = _Names("intent", ("x", "lengths"), ("log_probs",), tuple(pairs), free)
     return _export(_Intent(head), (frames, counts, *parts.values()), names)
 
 
 def _slots(head: SlotHead, width: int) -> Exported:
     arguments = (torch.zeros(2, 3, width), torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3))
-    names = _Names("slots", ("frames", "tokens", "lengths"), ("log_probs",), free={"frames": 1, "tokens": 1})
+    names = _Names(
+        "slots", ("frames", "tokens", "lengths"), ("log_probs",), free={"frames": {1: _FREE}, "tokens": {1: _FREE}}
+    )
     return _export(_Slots(head), arguments, names)
 
 
@@ -216,10 +230,10 @@ def _decoder(decoder: Decoder, width: int) -> dict[Role, Exported]:
     """What is kept of the frames, once an utterance, and a step over it."""
     frames, counts = torch.zeros(2, 3, width), torch.full((2,), 3)
     kept = {f"memory_{name}": tensor for name, tensor in decoder.memory(frames, counts).named().items()}
-    memory = _Names("memory", ("x", "lengths"), tuple(kept), free={"x": 1})
+    memory = _Names("memory", ("x", "lengths"), tuple(kept), free=_FRAMES)
     state = decoder.init_state(2)
     tensors = state.named()
-    free = {name: 1 if tensor.dtype == torch.bool else 2 for name, tensor in kept.items()}
+    free = {name: {1 if tensor.dtype == torch.bool else 2: _FREE} for name, tensor in kept.items()}
     step = _Names("decoder", ("labels", *kept), ("logits",), _pairs(tensors), free)
     arguments = (torch.zeros(2, dtype=torch.int64), *kept.values(), *tensors.values())
     return {
@@ -231,7 +245,7 @@ def _decoder(decoder: Decoder, width: int) -> dict[Role, Exported]:
 def _export(module: nn.Module, arguments: tuple[Tensor, ...], names: _Names) -> Exported:
     inputs = [*names.inputs, *(pair.input for pair in names.states)]
     outputs = [*names.outputs, *(pair.output for pair in names.states)]
-    axes = tuple({0: BATCH, **({names.free[name]: _FREE} if name in names.free else {})} for name in inputs)
+    axes = tuple({0: BATCH, **names.free.get(name, {})} for name in inputs)
     variadic = isinstance(module, _Encoder | _Predictor | _Decoder) and names.states
     fixed = len(inputs) - len(names.states) if variadic else len(inputs)
     shapes = (*axes[:fixed], axes[fixed:]) if fixed < len(axes) else axes  # variadic states are one argument

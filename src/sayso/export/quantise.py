@@ -1,10 +1,11 @@
 """Static int8 for the matrix products of an encoder (QDQ form).
 
-Weights are quantised per output channel, activations per tensor with scales fixed from training clips that are
-streamed through the fp32 graph, so that a stream does not depend on its chunk size or on its batch mates (dynamic
-scales span the whole tensor). Only products with a constant matrix change; attention, convolutions, norms and softmax
-stay fp32, and products hand their sums on in fp32, so that residuals are never rounded. Weights use seven bits: on
-processors without VNNI the eight-bit multiply-add saturates, and a bundle must answer the same everywhere.
+Weights are quantised per output channel, activations per tensor with scales fixed from training clips that are streamed
+through the fp32 graph (and heard whole, where streams do both), so that a stream does not depend on its chunk size or
+on its batch mates (dynamic scales span the whole tensor). Only products with a constant matrix change; attention,
+convolutions, norms and softmax stay fp32, and products hand their sums on in fp32, so that residuals are never rounded.
+Weights use seven bits: on processors without VNNI the eight-bit multiply-add saturates, and a bundle must answer the
+same everywhere.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from onnxruntime.quantization import (  # type: ignore[import-untyped]
 
 from sayso.core.errors import DataError
 from sayso.export.onnx import Exported, strip
+from sayso.models.subsampling import FACTOR
 from sayso.runtime.graphs import Graph
 
 Floats = NDArray[np.float32]
 
 
-def quantise(exported: Exported, clips: Sequence[Floats], chunk: int) -> Exported:
-    """The encoder in int8. ``clips`` are features (T, F) of training recordings, ``chunk`` feature frames per step.
+def quantise(exported: Exported, clips: Sequence[Floats], chunk: int, *, whole: bool = False) -> Exported:
+    """The encoder in int8. ``clips`` are features (T, F) of training recordings, ``chunk`` feature frames per step;
+    ``whole``: every clip as one chunk too.
 
     Raises ``DataError`` without clips.
     """
@@ -52,7 +55,7 @@ def quantise(exported: Exported, clips: Sequence[Floats], chunk: int) -> Exporte
             quantize_static(
                 source,
                 target,
-                _Reader(exported, clips, chunk),
+                _Reader(exported, clips, chunk, whole),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["MatMul", "Gemm"],
                 nodes_to_quantize=names,
@@ -63,6 +66,7 @@ def quantise(exported: Exported, clips: Sequence[Floats], chunk: int) -> Exporte
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={
                     "CalibPercentile": 99.999,  # one click in a recording must not coarsen everything else
+                    "CalibStridedMinMax": 1,  # despite its name for every method: one group of equal shapes at a time
                     "MatMulConstBOnly": True,
                     "WeightSymmetric": True,
                     "ActivationSymmetric": False,
@@ -90,12 +94,30 @@ def chunks(features: Floats, size: int) -> Iterator[tuple[Floats, int]]:
         yield padded, len(piece)
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Every chunk of every clip with the states that a stream would have there."""
+def whole_frames(features: Floats) -> int:
+    """How many feature frames a clip takes as one chunk: whole encoder frames."""
+    return max(1, -(-len(features) // FACTOR)) * FACTOR
 
-    def __init__(self, exported: Exported, clips: Iterable[Floats], chunk: int) -> None:
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Every chunk of every clip with the states that a stream would have there; then, with ``whole``, every clip.
+
+    Feeds of one group have one shape: all chunks, and each whole clip alone.
+    """
+
+    def __init__(self, exported: Exported, clips: Sequence[Floats], chunk: int, whole: bool) -> None:
         self._graph = Graph(exported.data, exported.spec, where="export")
-        self._feeds = self._walk(clips, chunk)
+        self._groups: list[tuple[Sequence[Floats], int]] = [(clips, chunk)]
+        if whole:
+            self._groups += [([clip], whole_frames(clip)) for clip in clips]
+        self._feeds: Iterator[dict[str, Any]] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Begin the group ``start_index``."""
+        self._feeds = self._walk(*self._groups[start_index])
 
     def get_next(self) -> dict[str, Any] | None:
         """The next feed, None at the end."""

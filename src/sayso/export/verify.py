@@ -9,7 +9,7 @@ Shape letters: ``T`` feature frames, ``F`` mel bins, ``D`` width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError
 from sayso.core.manifest import Role
 from sayso.core.result import Result
-from sayso.export.onnx import Exported
-from sayso.export.quantise import chunks
+from sayso.export.onnx import Exported, hears_whole
+from sayso.export.quantise import chunks, whole_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.decoders import Decoder
 from sayso.models.streaming import Context
@@ -65,7 +65,8 @@ class Verification:
 def verify_graphs(
     model: SpeechModel, graphs: Mapping[Role, Exported], features: Sequence[Floats], chunk_frames: int, left_frames: int
 ) -> float:
-    """Largest difference between PyTorch and fp32 ONNX over all graphs, streaming ``features`` (T, F) each.
+    """Largest difference between PyTorch and fp32 ONNX over all graphs, streaming ``features`` (T, F) each; where
+    chunks may have any length, in chunks twice as long and as one chunk too.
 
     Encoder outputs are compared after every chunk, so state errors add up before they are seen. Raises ``BundleError``
     beyond ``TOLERANCE``: then this version of the exporter and the model do not go together.
@@ -75,27 +76,12 @@ def verify_graphs(
     worst = 0.0
     with torch.no_grad():
         for clip in features:
-            state = model.encoder.init_state(1, Context(chunk_frames, left_frames))
-            pool = None if model.intent is None else model.intent.init_state(1)
-            memory = sessions["encoder"].start()
-            opinion = sessions["intent"].start() if "intent" in sessions else {}
-            for x, length in chunks(clip, FACTOR * chunk_frames):
-                lengths = torch.tensor([length])
-                expected, counts, state = model.encoder.step(torch.from_numpy(x), lengths, state)
-                got, memory = sessions["encoder"].run({"x": x, "lengths": lengths.numpy()}, memory)
-                worst = max(worst, _apart(expected, got["out"]), _apart(counts, got["out_lengths"]))
-                encoded = expected.numpy()
-                worst = max(worst, _apart(model.ctc(expected), sessions["ctc"].run({"x": encoded})[0]["log_probs"]))
-                if model.phones is not None:
-                    sounds = sessions["phones"].run({"x": encoded})[0]["log_probs"]
-                    worst = max(worst, _apart(model.phones(expected), sounds))
-                if model.intent is not None and pool is not None:
-                    wanted, pool = model.intent.step(expected, counts, pool)
-                    given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)
-                    worst = max(worst, _apart(wanted, given["log_probs"]))
-                worst = max(worst, _labels(model, sessions, expected[0]))
-            if model.decoder is not None:
-                worst = max(worst, _written(model.decoder, sessions, expected))
+            sizes = [FACTOR * chunk_frames]
+            if hears_whole(model):
+                sizes += [2 * sizes[0], whole_frames(clip)]
+            for size in sizes:
+                state = model.encoder.init_state(1, Context(chunk_frames, left_frames))
+                worst = max(worst, _streamed(model, sessions, chunks(clip, size), state))
     if not worst <= TOLERANCE:
         raise BundleError(
             f"the exported graphs differ from the model by {worst:.2g}, more than {TOLERANCE:g}: not written"
@@ -128,6 +114,33 @@ def verify_bundle(
         streamed_agreement=float(np.mean(streamed)),
         batched_agreement=float(np.mean(batched)),
     )
+
+
+def _streamed(
+    model: SpeechModel, sessions: Mapping[Role, Graph], pieces: Iterable[tuple[Floats, int]], state: Any
+) -> float:
+    """One clip in ``pieces`` (1, n, F) with their lengths, from the encoder's fresh ``state``."""
+    worst, pool = 0.0, None if model.intent is None else model.intent.init_state(1)
+    memory = sessions["encoder"].start()
+    opinion = sessions["intent"].start() if "intent" in sessions else {}
+    for x, length in pieces:
+        lengths = torch.tensor([length])
+        expected, counts, state = model.encoder.step(torch.from_numpy(x), lengths, state)
+        got, memory = sessions["encoder"].run({"x": x, "lengths": lengths.numpy()}, memory)
+        worst = max(worst, _apart(expected, got["out"]), _apart(counts, got["out_lengths"]))
+        encoded = expected.numpy()
+        worst = max(worst, _apart(model.ctc(expected), sessions["ctc"].run({"x": encoded})[0]["log_probs"]))
+        if model.phones is not None:
+            sounds = sessions["phones"].run({"x": encoded})[0]["log_probs"]
+            worst = max(worst, _apart(model.phones(expected), sounds))
+        if model.intent is not None and pool is not None:
+            wanted, pool = model.intent.step(expected, counts, pool)
+            given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)
+            worst = max(worst, _apart(wanted, given["log_probs"]))
+        worst = max(worst, _labels(model, sessions, expected[0]))
+    if model.decoder is not None:
+        worst = max(worst, _written(model.decoder, sessions, expected))
+    return worst
 
 
 def _labels(model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor) -> float:

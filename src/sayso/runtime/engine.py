@@ -50,7 +50,8 @@ C = TypeVar("C", bound=Config)
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Features (n, F) of one stream, 0 < n <= T; n < T only for its last chunk."""
+    """Features (n, F) of one stream, 0 < n <= T; n < T only for its last chunk, n > T only for a whole utterance
+    heard from a fresh state, where the manifest has that pass."""
 
     features: Floats
 
@@ -113,7 +114,9 @@ class Engine:
     def step(self, states: Sequence[NeuralState], chunks: Sequence[Chunk]) -> list[Heard]:
         """Advance stream ``i`` over chunk ``i``, in place: one run of each graph for all of them."""
         batch = len(chunks)
-        x = np.zeros((batch, self.chunk, self.features.mels), np.float32)
+        frame = round(self.manifest.frame_ms / self.features.shift_ms)
+        longest = max(len(chunk.features) for chunk in chunks)
+        x = np.zeros((batch, max(self.chunk, -(-longest // frame) * frame), self.features.mels), np.float32)
         for row, chunk in zip(x, chunks, strict=True):
             row[: len(chunk.features)] = chunk.features
         lengths = np.array([len(chunk.features) for chunk in chunks], np.int64)

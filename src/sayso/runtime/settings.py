@@ -66,7 +66,8 @@ class StreamConfig(Config):
     """Bounds of one utterance. ``vad`` False trusts the recogniser alone to tell speech from silence.
 
     ``speech_probability`` is what a 32 ms hop needs to count as speech; lower than an endpointer's, because speech in
-    loud noise must not be thrown away. Fewer non-blank frames than ``min_nonblank`` are no speech.
+    loud noise must not be thrown away. Fewer non-blank frames than ``min_nonblank`` are no speech. Where the bundle has
+    the pass ``whole``, utterances up to ``whole_s`` are heard again whole at the endpoint; 0: none.
     """
 
     kind: Literal["stream"] = "stream"
@@ -74,3 +75,4 @@ class StreamConfig(Config):
     vad: bool = True
     speech_probability: float = Field(default=0.3, ge=0.0, le=1.0)
     min_nonblank: int = Field(default=1, ge=0)
+    whole_s: float = Field(default=15.0, ge=0.0)

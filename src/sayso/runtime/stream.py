@@ -1,9 +1,12 @@
 """One utterance as a state machine: packets of samples in, partial results out, and a final one at the end.
 
 Samples pass through resampling, log-mel features and voice activity as they come; whenever a chunk of features is
-complete the encoder runs, and with its frames the grammar search, the filler and the free transcript move on. Nothing
-depends on how the samples were cut. ``feed``, ``close`` and ``advance`` are the parts; a server uses them to move many
-streams with one encoder run, ``accept`` and ``finish`` to move one.
+complete the encoder runs, and with its frames the grammar search, the filler and the free transcript move on. Where the
+bundle says so, an utterance that is not too long is heard once more at its end, as one chunk that sees itself wholly:
+the final result is of that pass alone, and partial results are of the first (one encoder for both passes, trained with
+chunks of every length, as in Zhang et al. 2020, arXiv:2012.05481). Nothing depends on how the samples were cut.
+``feed``, ``close`` and ``advance`` are the parts; a server uses them to move many streams with one encoder run,
+``accept`` and ``finish`` to move one.
 """
 
 from __future__ import annotations
@@ -47,17 +50,16 @@ class Stream:
         self._fbank = engine.features.build()
         self._activity = Activity(engine.limits.speech_probability) if engine.limits.vad else None
         self._search, counts = with_lists(engine, lists)
-        self._graph = None if self._search is None else self._search.start()
-        self._free = engine.free.start()
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
         votes = engine.graph("slots") is not None and engine.combine.slot_weight > 0
         self._keep_encoded = votes or engine.parser is not None
-        self._encoded: list[Floats] = []
-        self._log_probs: list[Floats] = []
-        self._intent: Floats | None = None
-        self._nonblank = self._samples = 0
+        self._begin()
+        whole_s = engine.limits.whole_s if manifest.hears_whole else 0.0
+        self._left = self._room - round(whole_s * 1000 / engine.features.shift_ms)  # the least room to hear it again
+        self._whole: list[Floats] = []  # features, as long as they may be heard again
+        self._samples = 0
         self._stable = ""
         self._applied = Applied(language=manifest.languages[0], lists=counts)
         self._busy_s, self._fed_at = 0.0, time.perf_counter()
@@ -85,6 +87,8 @@ class Stream:
             self.close()
             while self.ready:
                 advance([self])
+            if self._whole:
+                self._hear_again()
             free = self._engine.free.finish(self._free)[0]
             result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]))
             self.outcome = replace(outcome, texts=self._texts(free))
@@ -206,12 +210,32 @@ class Stream:
         self._room -= len(features)
         if len(features):
             self._features = np.concatenate([self._features, features])
+            if self._room >= self._left:
+                self._whole.append(features)
+            else:
+                self._whole.clear()
 
     def _next_chunk(self) -> Chunk:
         size = self._engine.chunk
         chunk = Chunk(features=self._features[:size])
         self._features = self._features[size:]
         return chunk
+
+    def _begin(self) -> None:
+        """The decoders before the first frame."""
+        self._graph = None if self._search is None else self._search.start()
+        self._free = self._engine.free.start()
+        self._encoded: list[Floats] = []
+        self._log_probs: list[Floats] = []
+        self._intent: Floats | None = None
+        self._nonblank = 0
+
+    def _hear_again(self) -> None:
+        """The utterance as one chunk, in place of all that was heard of it so far."""
+        self._begin()
+        features = np.concatenate(self._whole)
+        self._whole.clear()
+        self._hear(*self._engine.step([self._engine.start()], [Chunk(features=features)]))
 
     def _hear(self, heard: Heard) -> None:
         """Move the decoders over one chunk."""
