@@ -175,7 +175,7 @@ class TrainingConfig(Config):
     clip: float = Field(default=2.0, gt=0)
     autoclip: float | None = Field(default=None, gt=0, le=100)
     ema: float = 0.999
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the processor multiplies it itself
     chunks: tuple[int, ...] = (4, 4, 8, 0)
     left_frames: int = 32
     freeze: tuple[str, ...] = ()
