@@ -104,6 +104,26 @@ def test_clips_without_alignments_do_without() -> None:
     assert "phones" not in module(_batch(), (4, 16))
 
 
+def test_a_second_head_writes_the_phones_of_the_transcript() -> None:
+    torch.manual_seed(0)
+    model = _config(2).model_copy(update={"phones": True, "ctc_rate": 2}).build().eval()
+    rows = [np.random.default_rng(0).normal(size=(frames, 80)).astype(np.float32) for frames in (160, 97)]
+    batch = collate(rows, [Item(0, 0, 160, (3, 4), pronounced=(7, 7, 1)), Item(0, 1, 97, (6,))])
+    weights = LossWeights(ctc=1.0, phone_ctc=0.5, intermediate=0.3, transducer=0.0)
+    losses = Objective(model, weights)(batch, (4, 16))
+    passed: list[Tensor] = []
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT, passed)
+    assert model.phones is not None and model.phones(encoded).shape == (2, 40, 40)
+    of = [ctc_loss(model.phones(x)[:1], torch.tensor([[7, 7, 1]]), 2 * frames[:1], torch.tensor([3])) / 3
+          for x in (encoded, passed[0])]  # fmt: skip
+    assert losses["phone_ctc"].item() == pytest.approx(of[0].item(), rel=1e-6)  # the row without phones does not count
+    pieces = objective(model, batch, CONTEXT, LossWeights(ctc=1.0, intermediate=0.3, transducer=0.0))
+    assert losses["intermediate"].item() == pytest.approx((pieces["intermediate"] + of[1]).item(), rel=1e-6)
+    assert "phone_ctc" not in pieces
+    losses["total"].backward()
+    assert float(model.phones.out.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+
+
 def test_consistency_is_of_neighbouring_rows_and_per_label() -> None:
     torch.manual_seed(0)
     model = _config(2).build().eval()

@@ -324,6 +324,28 @@ def test_a_run_with_a_decoder_resumes_and_is_begun_on_a_checkpoint(
     assert all(torch.equal(weights(kept)[name], value) for name, value in weights(begun).items())
 
 
+def test_a_checkpoint_goes_on_with_a_head_for_phones(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    lines = recipe.read_text().splitlines()
+    fixed = ("vocab", "encoder", "predictor", "joiner", "heads")
+    again = tmp_path / "again.toml"
+    again.write_text("\n".join(line for line in lines if not line.startswith(fixed)))
+    whole = [
+        "training.steps=1",
+        "training.validate_every=1",
+        f"init={straight / 'model'}",
+        "training.weights.phone_ctc=1",
+    ]
+    with pytest.raises(ConfigError, match=r"model\.phones = true"):
+        train(again, whole, tmp_path / "none", lambda text: None)
+    train(again, [*whole, "model.phones=true"], tmp_path / "phones", lambda text: None)
+    assert weights(tmp_path / "phones")["phones.out.bias"].shape == (40,)
+    rows = [json.loads(line) for line in (tmp_path / "phones" / "metrics.jsonl").read_text().splitlines()]
+    assert any("valid_per" in row for row in rows)
+    whole[2] = f"init={tmp_path / 'phones' / 'model'}"
+    train(again, [*whole, "model.ctc_rate=2"], tmp_path / "quicker", lambda text: None)
+    assert weights(tmp_path / "quicker")["phones.out.bias"].shape == (80,)
+
+
 def test_a_checkpoint_goes_on_with_more_rows_of_ctc(recipe: Path, straight: Path, tmp_path: Path) -> None:
     lines = recipe.read_text().splitlines()
     fixed = ("vocab", "encoder", "predictor", "joiner", "heads")
