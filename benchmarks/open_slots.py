@@ -50,7 +50,8 @@ def shuffled(model: Model, config: OpenSlotConfig) -> OpenSlots:
     rng, pieces = np.random.default_rng(SEED), model.engine.tokenizer.pieces
     phrases = [model.engine.tokenizer.encode(text) for text in open_phrases(8000, 0, EVERYDAY)]
     text = [[pieces[tokens[i]] for i in rng.permutation(len(tokens))] for tokens in phrases]
-    return OpenSlots(config, estimate(text, 4, pieces[1:]), pieces)
+    spelled = 0 if model.engine.automaton is None else model.engine.automaton.spelled
+    return OpenSlots(config, estimate(text, 4, pieces[1:]), pieces, spelled)
 
 
 def judge(model: Model, examples: list[Example], case: str, open_names: set[str]) -> None:
