@@ -55,6 +55,10 @@ class Amount:
     end: int
     article: bool = False
 
+    def before(self, unit: str) -> str:
+        """How it is written before ``unit``; an article stays where the unit is one ("a hundred mile trip")."""
+        return f"a {self.text}" if self.article and self.value > 1 and not unit.endswith("s") else self.text
+
     @property
     def small(self) -> bool:
         """A whole number that stays a word unless something is counted."""
@@ -192,11 +196,14 @@ def ordinal(place: Place) -> Span | None:
     value, end = read_ordinal(place.words, place.at)
     if value is None or (value <= SMALL and not place.lone):
         return None
-    if place.words[end - 1] == "second" and (place.word(-1) in ("a", "the", "") and "".join(place.words[end:end + 1]) in _LASTING):
-        return place.span(end, "duration", f"{value - 2} second", f"PT{value - 2}S") if value > SMALL else None
-    if place.words[end - 1] == "second" and place.word(-1) == "a":
-        return place.span(end, "duration", f"{value - 2} second", f"PT{value - 2}S")
+    if place.words[end - 1] == "second" and _lasting(place, end):
+        return None  # thirty seconds long
     return place.span(end, "ordinal", f"{value:,}{suffix(value)}", str(value))
+
+
+def _lasting(place: Place, end: int) -> bool:
+    """Whether "thirty second", which ends at ``end``, is a length: "a thirty second break", "thirty second timer"."""
+    return place.word(-1) == "a" or "".join(place.words[end : end + 1]) in _LASTING
 
 
 def suffix(value: int) -> str:
@@ -238,7 +245,8 @@ def money(place: Place) -> Span | None:
     if name == "pound" and not parts and not sterling:
         return None  # a measure, and says that it may be money
     cents = f".{parts:02d}" if parts else ""
-    text = f"{sign}{_priced(amount)}{cents}"
+    article = "a " if amount.article and unit == name else ""
+    text = f"{article}{sign}{_priced(amount)}{cents}"
     return place.span(end + sterling, "money", text, f"{plain(amount.value)}{cents} {code}")
 
 
@@ -277,7 +285,7 @@ def measure(place: Place) -> Span | None:
         return None
     if unit == "degree":
         scale = _DEGREES.get(words[end + 1], "") if end + 1 < len(words) else ""
-        return place.span(end + 1 + bool(scale), "measure", f"{amount.text}°{scale}", f"{plain(amount.value)} °{scale}")
+        return place.span(end + 1 + bool(scale), "measure", f"{amount.before(words[end])}°{scale}", f"{plain(amount.value)} °{scale}")
     if unit == "foot":
         inches, after = read_cardinal(words, end + 1, joined=False)
         if inches is not None and inches < 12 and words[after : after + 1] not in (("hundred",), ("percent",)):
@@ -289,7 +297,7 @@ def measure(place: Place) -> Span | None:
     said = " ".join(words[end : last + 2 * per])
     value = f"{plain(amount.value)} {' '.join((*words[end : end + squared], unit))}{f'/{words[last + 1]}' if per else ''}"
     readings = (f"{plain(amount.value)} GBP", value) if unit == "pound" and not per and not squared else ()
-    return place.span(last + 2 * per, "measure", f"{amount.text} {said}", value, *readings)
+    return place.span(last + 2 * per, "measure", f"{amount.before(words[end])} {said}", value, *readings)
 
 
 def _counts(place: Place, amount: Amount) -> bool:
@@ -356,14 +364,16 @@ def _stretch(place: Place, *, first: bool) -> tuple[Fraction, str, str, int] | N
     unit = UNITS.get(words[amount.end], "")
     if (unit not in SECONDS and unit not in _CALENDAR) or not (_counts(place, amount) or not first):
         return None
+    if words[amount.end] == "second" and amount.value != 1 and not _lasting(place, amount.end + 1):
+        return None
     if amount.article and amount.value < 1:  # half an hour stays as it is
         return amount.value, unit, place.spoken(amount.end + 1), amount.end + 1
-    return amount.value, unit, f"{amount.text} {words[amount.end]}", amount.end + 1
+    return amount.value, unit, f"{amount.before(words[amount.end])} {words[amount.end]}", amount.end + 1
 
 
 def iso_duration(parts: list[tuple[Fraction, str]]) -> str:
     """ISO 8601: parts of an hour become minutes, parts of a day hours; months and years keep a decimal."""
-    date = "".join(f"{plain(value)}{_CALENDAR[unit]}" for value, unit in reversed(parts) if unit in _CALENDAR)
+    date = "".join(f"{plain(value)}{_CALENDAR[unit]}" for value, unit in parts if unit in _CALENDAR)
     if len(parts) == 1 and parts[0][1] == "week" and parts[0][0].denominator == 1:
         return f"P{parts[0][0]}W"
     seconds = sum((value * SECONDS[unit] for value, unit in parts if unit in SECONDS), Fraction(0))
