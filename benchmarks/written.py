@@ -2,20 +2,23 @@
 
     python benchmarks/written.py [--corpora FOLDER] [--largest 1000000]
 
-Times: all 1440 of a day in every form in which ``clock_forms`` says them, in a sentence (the written form and its value)
-and alone (``value_of``); a form of twelve hours must name exactly the two times that it can be, one with the half of
+Times: all 1440 of a day in every form in which ``clock_forms`` says them, in a sentence (the span and its value) and
+alone (``value_of``); a form of twelve hours must name exactly the two times that it can be, one with the half of
 the day exactly the one. Numbers: all integers from 0 to ``--largest``, as cardinals alone, as ordinals, and as values.
 Plain sentences: those of SLURP's texts that hold no number word, in the recogniser's spelling; an edit of one is
 false, unless it joins letters that were spelled one by one, which are counted apart. Speed: the time of ``write`` a
-sentence, over sentences with and without numbers. Where ``wetext`` is installed, the same clock times by its rules,
-and its edits of the same plain sentences. One JSON line per figure.
+sentence, over sentences with and without numbers. Where ``wetext`` is installed, what it does without the rules: the
+share of the same clock times that it writes (hour and minute as digits, in either count of hours, nothing of the time
+left as words), its edits of the same plain sentences, its speed; and the speed of both together. One JSON line per
+figure.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,7 @@ from sayso.text.written import Rules, Writer, value_of
 
 BENCH = "written"
 PLAIN = 10_000
+SPELLED = re.compile(r"\b[a-z] [a-z]\b")
 WORDS = {*NUMBER_WORDS, *ORDINAL_WORDS, "noon", "midnight", "midday"}
 
 
@@ -77,9 +81,10 @@ def _day_part(hour: int) -> str:
     return "in the afternoon" if hour < 18 else "in the evening" if hour < 22 else "at night"
 
 
-def clock_errors(writer: Writer, *, values: bool = True) -> Iterator[tuple[str, str, str]]:
-    """Every form of every time: its name, its words, and what is wrong with what was made of them ("" for nothing)."""
-    for moment in range(1440):
+def clock_errors(writer: Writer, moments: Iterable[int] = range(1440)) -> Iterator[tuple[str, str, str]]:
+    """Every form of every time (minutes of the day): its name, its words, and what is wrong with what was made of them
+    ("" for nothing)."""
+    for moment in moments:
         hour, minute = divmod(moment, 60)
         exact = f"{hour:02d}:{minute:02d}"
         other = f"{(hour + 12) % 24:02d}:{minute:02d}"
@@ -87,9 +92,9 @@ def clock_errors(writer: Writer, *, values: bool = True) -> Iterator[tuple[str, 
             want = (exact, ()) if known else (f"{(hour - 1) % 12 + 1}:{minute:02d}", tuple(sorted((exact, other))))
             written = writer.write(f"wake me up at {words} please")
             found = [(span.value, span.ambiguous) for span in written.spans]
-            alone = value_of(words, "time") if values else None
+            alone = value_of(words, "time")
             wrong = "" if found == [want] else f"written {found}, not {want}"
-            if values and (alone is None or (alone.text, alone.ambiguous) != want):
+            if alone is None or (alone.text, alone.ambiguous) != want:
                 wrong = f"value {alone}, not {want}"
             yield name, words, wrong
 
@@ -133,14 +138,33 @@ def plain_sentences(texts: list[str]) -> list[str]:
     return [text for text in texts if WORDS.isdisjoint(text.split())]
 
 
-def edits(writer: Writer, texts: list[str], case: str) -> None:
+def clocks_alone(write: Callable[[str], str], case: str) -> None:
+    """Shares of forms in which the time alone is left of its words."""
+    counts: dict[str, list[int]] = {}
+    for moment in range(1440):
+        hour, minute = divmod(moment, 60)
+        for name, words, _ in clock_forms(hour, minute):
+            left = write(f"wake me up at {words} please").removeprefix("wake me up at ").removesuffix(" please")
+            figures = {f"{h}:{minute:02d}" for h in (hour, (hour - 1) % 12 + 1)}
+            figures |= {f"{h:02d}:{minute:02d}" for h in (hour, (hour - 1) % 12 + 1)} | (
+                {words} if name == "noon" else set()
+            )
+            shown, _, half = left.partition(" ")
+            right = shown in figures and WORDS.isdisjoint(half.split())
+            counts.setdefault(name, []).append(right)
+    for name, found in counts.items():
+        emit(BENCH, f"{case}/{name}", "accuracy", float(np.mean(found)))
+    emit(BENCH, case, "accuracy", float(np.mean([value for found in counts.values() for value in found])))
+
+
+def edits(write: Callable[[str], str], texts: list[str], case: str) -> None:
     """What is changed in sentences with nothing to write."""
     spelled = false = 0
     for text in texts:
-        written = writer.write(text)
-        kinds = {span.kind for span in written.spans}
-        spelled += kinds == {"letters"}
-        false += written.text != text and kinds != {"letters"}
+        written = write(text)
+        joined = written.lower().replace(" ", "") == text.replace(" ", "") and SPELLED.search(text) is not None
+        spelled += written != text and joined
+        false += written != text and not joined
     emit(BENCH, case, "sentences", len(texts))
     emit(BENCH, case, "false_edits", false)
     emit(BENCH, case, "spelled_letters_joined", spelled)
@@ -166,20 +190,24 @@ def main() -> None:
     rules = Rules()
     clocks(rules, "times")
     numbers(rules, arguments.largest)
-    others: dict[str, Writer] = {}
-    try:
-        others["wetext"] = WetextWriter(rules=None)
-    except MissingExtra as error:
-        skip("wetext", str(error))
     folder = arguments.corpora or corpora()
     texts = sentences(folder) if (folder / "text" / "slurp" / "lm.txt").is_file() else []
     if not texts:
         skip("sentences", f"no SLURP texts under {folder}")
     plain = plain_sentences(texts)[:PLAIN]
-    for name, writer in {"rules": rules, **others}.items():
-        if texts:
-            edits(writer, plain, f"plain sentences/{name}")
-            speed(writer.write, texts, f"sentences/{name}")
+    if texts:
+        edits(lambda text: rules.write(text).text, plain, "plain sentences/rules")
+        speed(rules.write, texts, "sentences/rules")
+    try:
+        other = WetextWriter()
+    except MissingExtra as error:
+        skip("wetext", str(error))
+        return
+    clocks_alone(other.alone, "times/wetext alone")
+    if texts:
+        edits(other.alone, plain, "plain sentences/wetext alone")
+        speed(other.alone, texts[:PLAIN], "sentences/wetext alone")
+        speed(other.write, texts[:PLAIN], "sentences/rules and wetext")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,12 @@ def compile_domain(domain: Domain, tokenizer: Tokens) -> Automaton:
         lists={
             name: compile_list(spec.forms, tokenizer) for name, spec in domain.lists.items() if spec.kind != "wildcard"
         },
-        calls=tuple(Call(list=name, slot=slot, max_tokens=OPEN_TOKENS) for name, slot in calls),
+        calls=tuple(
+            Call(
+                list=name, slot=slot, max_tokens=OPEN_TOKENS, type=domain.slots[slot].read_as if name is None else None
+            )
+            for name, slot in calls
+        ),
         meanings=meanings,
         pieces=tokenizer.pieces,
         tokenizer=tokenizer.sha256,

@@ -25,7 +25,22 @@ from sayso.text.written_times import clock
 ValueType = Literal["number", "time", "date", "duration"]
 VALUE_TYPES: tuple[str, ...] = get_args(ValueType)
 
-_NUMBERS: tuple[Rule, ...] = (clock, date, year, phone, address, money, percent, duration, measure, digits, frequency, letters, ordinal, number)
+_NUMBERS: tuple[Rule, ...] = (
+    clock,
+    date,
+    year,
+    phone,
+    address,
+    money,
+    percent,
+    duration,
+    measure,
+    digits,
+    frequency,
+    letters,
+    ordinal,
+    number,
+)
 _ARTICLE: tuple[Rule, ...] = (clock, duration, money, percent, measure, number)
 _RULES: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys((*NUMBER_WORDS, *ORDINAL_WORDS), _NUMBERS),
@@ -38,7 +53,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "the": (date,),
     "plus": (phone,),
 }
-_TOGETHER = {*NUMBER_WORDS, "oh", "point"}
+_TOGETHER = {*NUMBER_WORDS, *ORDINAL_WORDS, "oh", "point"}
 _LEADING = {"at", "by", "for", "around", "about", "on", "in", "to", "exactly", "it's", "until", "the", "from", "say"}
 _TRAILING = {"please", "now", "thanks", "exactly", "sharp"}
 
@@ -101,7 +116,7 @@ class Rules:
                 at = found.end
             else:  # numbers that make no sense together stay together
                 at += 1
-                while words[at - 1] in _TOGETHER and at < len(words) and words[at] in _TOGETHER:
+                while words[at - 1] in {*NUMBER_WORDS, "oh", "point"} and at < len(words) and words[at] in _TOGETHER:
                     at += 1
         return Written(words=words, spans=tuple(spans))
 
@@ -116,7 +131,7 @@ def _longest(rules: tuple[Rule, ...], place: Place) -> Span | None:
     return best
 
 
-def value_of(text: str, kind: str, *, today: dt.date | None = None) -> Value | None:
+def value_of(text: str, kind: str | None, *, today: dt.date | None = None) -> Value | None:
     """The value that ``text`` (normalised) says, for a slot of type ``kind``: ``number``, ``time``, ``date`` or
     ``duration``; None where it says none.
 
@@ -124,7 +139,7 @@ def value_of(text: str, kind: str, *, today: dt.date | None = None) -> Value | N
     dates; without it they stay words. Raises ``UsageError`` for another type.
     """
     if kind not in VALUE_TYPES:
-        raise UsageError(f"slot type '{kind}' has no typed values; {nearest(kind, VALUE_TYPES)}")
+        raise UsageError(f"slot type '{kind}' has no typed values; {nearest(str(kind), VALUE_TYPES)}")
     words = text.split()
     while words:
         found = _lone(tuple(words), kind, today)
@@ -136,10 +151,21 @@ def value_of(text: str, kind: str, *, today: dt.date | None = None) -> Value | N
             words = words[:-1]
         else:
             break
+    if kind == "time":  # "tomorrow morning at ten"
+        for at in range(1, len(words)):
+            said = clock(Place(words=tuple(words), at=at, lone=True)) if words[at - 1] in _LEADING else None
+            if said is not None and said.end == len(words):
+                return Value(said.value, said.ambiguous)
     spans = [span for span in RULES.write(text).spans if span.kind in _KINDS[kind]]
     if len(spans) != 1:
         return None
     return Value(spans[0].value, spans[0].ambiguous)
+
+
+def slot_value(text: str, kind: str | None) -> str:
+    """The value of an open slot of type ``kind`` that holds ``text``: typed where the words say one, else verbatim."""
+    found = value_of(text, kind) if kind in VALUE_TYPES else None
+    return text if found is None else found.text
 
 
 _KINDS = {
@@ -173,7 +199,7 @@ def _number(place: Place) -> Value | None:
             return Value(found.value)
     for rule in (measure, duration):
         found, amount = rule(place), read_amount(place)
-        if found is not None and amount is not None and found.end == count == amount.end + 1:
+        if found is not None and amount is not None and found.end == count <= amount.end + 2:
             return Value(plain(amount.value))
     if place.words in (("half",), ("a", "half")):
         return Value("0.5")

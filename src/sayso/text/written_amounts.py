@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sayso.text.numbers import DIGITS, NUMBER_WORDS, ORDINAL_WORDS, read_cardinal, read_ordinal
-from sayso.text.spans import Place, Span
+from sayso.text.spans import Kind, Place, Span
 
 SMALL = 12  # numbers up to here stay words in a sentence
 PARTS = {"half": Fraction(1, 2), "quarter": Fraction(1, 4), "third": Fraction(1, 3), "fifth": Fraction(1, 5)}
@@ -20,16 +20,22 @@ _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9
 _POINT_DIGITS = {**DIGITS, "oh": 0, "o": 0}
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _CALENDAR = {"month": "M", "year": "Y"}
-_LENGTHS = "metre meter kilometre kilometer centimetre centimeter millimetre millimeter mile inch foot yard acre hectare"
-_WEIGHTS = "gram kilogram kilo milligram ounce pound ton tonne calorie"
-_VOLUMES = "litre liter millilitre milliliter gallon pint quart cup teaspoon tablespoon"
-_POWERS = "watt kilowatt volt amp hertz kilohertz megahertz gigahertz decibel byte kilobyte megabyte gigabyte terabyte"
-_PLURALS = {"inch": "inches", "foot": "feet", "hertz": "hertz", "kilohertz": "kilohertz", "megahertz": "megahertz"}
+_NAMES = (
+    "millisecond degree knot pixel metre meter kilometre kilometer centimetre centimeter millimetre millimeter mile inch "
+    "foot yard acre hectare gram kilogram kilo milligram ounce pound ton tonne calorie litre liter millilitre milliliter "
+    "gallon pint quart cup teaspoon tablespoon watt kilowatt volt amp hertz kilohertz megahertz gigahertz decibel byte "
+    "kilobyte megabyte gigabyte terabyte"
+)
+_PLURALS = {
+    "inch": "inches",
+    "foot": "feet",
+    "hertz": "hertz",
+    "kilohertz": "kilohertz",
+    "megahertz": "megahertz",
+    "gigahertz": "gigahertz",
+}
 UNITS = {
-    form: unit
-    for unit in (*SECONDS, *_CALENDAR, "millisecond", "degree", "knot", "pixel", *_LENGTHS.split(), *_WEIGHTS.split())
-    + (*_VOLUMES.split(), *_POWERS.split())
-    for form in (unit, _PLURALS.get(unit, f"{unit}s"))
+    form: unit for unit in (*SECONDS, *_CALENDAR, *_NAMES.split()) for form in (unit, _PLURALS.get(unit, f"{unit}s"))
 }
 _DEGREES = {"celsius": "C", "centigrade": "C", "fahrenheit": "F"}
 # "one second" and "one foot" are said without counting; the others name an amount whatever stands before them
@@ -121,7 +127,7 @@ def _decimals(words: tuple[str, ...], at: int, whole: int) -> Amount | None:
 
 
 def _mixed(words: tuple[str, ...], at: int, whole: int) -> Amount | None:
-    """"and a half", "and three quarters" after ``whole``."""
+    """ "and a half", "and three quarters" after ``whole``."""
     if words[at : at + 1] != ("and",):
         return None
     if words[at + 1 : at + 2] == ("a",) and "".join(words[at + 2 : at + 3]) in ("half", "quarter", "third"):
@@ -142,7 +148,7 @@ def _scaled(words: tuple[str, ...], end: int, value: Fraction, text: str) -> Amo
 
 
 def _fraction(place: Place) -> Amount | None:
-    """"one half", "two thirds", "three quarters", "four fifths"."""
+    """ "one half", "two thirds", "three quarters", "four fifths"."""
     count = DIGITS.get(place.word(), 0)
     name = place.word(1)
     if not count or name in NUMBER_WORDS:
@@ -181,7 +187,7 @@ def number(place: Place) -> Span | None:
         follower = following in ("of", "cup", "cups", "teaspoon", "tablespoon", "full", "empty")
         if not follower or place.word(-1) in ("the", "other", *_OWN):
             return None
-    kind = "decimal" if "." in amount.text else "fraction" if fraction else "cardinal"
+    kind: Kind = "decimal" if "." in amount.text else "fraction" if fraction else "cardinal"
     text = amount.text.replace(",", "") if _is_year(place, amount) else amount.text
     return place.span(amount.end, kind, text, plain(amount.value))
 
@@ -192,7 +198,7 @@ def _is_year(place: Place, amount: Amount) -> bool:
 
 
 def ordinal(place: Place) -> Span | None:
-    """"twenty first", "hundredth"; up to the twelfth they stay words ("a second opinion", "third eye blind")."""
+    """ "twenty first", "hundredth"; up to the twelfth they stay words ("a second opinion", "third eye blind")."""
     value, end = read_ordinal(place.words, place.at)
     if value is None or (value <= SMALL and not place.lone):
         return None
@@ -207,12 +213,12 @@ def _lasting(place: Place, end: int) -> bool:
 
 
 def suffix(value: int) -> str:
-    """"st", "nd", "rd" or "th"."""
+    """ "st", "nd", "rd" or "th"."""
     return "th" if 10 <= value % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
 
 
 def percent(place: Place) -> Span | None:
-    """"thirty percent", "half a percent", "one hundred per cent"."""
+    """ "thirty percent", "half a percent", "one hundred per cent"."""
     amount = read_amount(place)
     if amount is None:
         return None
@@ -224,7 +230,7 @@ def percent(place: Place) -> Span | None:
 
 
 def money(place: Place) -> Span | None:
-    """"five dollars and twenty cents", "two fifty" never: without a currency it is no price. Pounds may be weight."""
+    """ "five dollars and twenty cents", "two fifty" never: without a currency it is no price. Pounds may be weight."""
     amount = read_amount(place)
     if amount is None or amount.end >= len(place.words) or (amount.value == 1 and amount.article):
         return None
@@ -274,7 +280,7 @@ def _coins(words: tuple[str, ...], at: int, name: str) -> tuple[int, int]:
 
 
 def measure(place: Place) -> Span | None:
-    """"seventy miles per hour", "sixty eight degrees", "sixteen ounces", "five foot ten": the unit stays as said."""
+    """ "seventy miles per hour", "sixty eight degrees", "sixteen ounces", "five foot ten": the unit stays as said."""
     amount = read_amount(place)
     if amount is None or amount.end >= len(place.words) or not _counts(place, amount):
         return None
@@ -285,7 +291,9 @@ def measure(place: Place) -> Span | None:
         return None
     if unit == "degree":
         scale = _DEGREES.get(words[end + 1], "") if end + 1 < len(words) else ""
-        return place.span(end + 1 + bool(scale), "measure", f"{amount.before(words[end])}°{scale}", f"{plain(amount.value)} °{scale}")
+        return place.span(
+            end + 1 + bool(scale), "measure", f"{amount.before(words[end])}°{scale}", f"{plain(amount.value)} °{scale}"
+        )
     if unit == "foot":
         inches, after = read_cardinal(words, end + 1, joined=False)
         if inches is not None and inches < 12 and words[after : after + 1] not in (("hundred",), ("percent",)):
@@ -295,7 +303,9 @@ def measure(place: Place) -> Span | None:
     last = end + 1 + squared
     per = words[last : last + 1] == ("per",) and last + 1 < len(words)
     said = " ".join(words[end : last + 2 * per])
-    value = f"{plain(amount.value)} {' '.join((*words[end : end + squared], unit))}{f'/{words[last + 1]}' if per else ''}"
+    value = (
+        f"{plain(amount.value)} {' '.join((*words[end : end + squared], unit))}{f'/{words[last + 1]}' if per else ''}"
+    )
     readings = (f"{plain(amount.value)} GBP", value) if unit == "pound" and not per and not squared else ()
     return place.span(last + 2 * per, "measure", f"{amount.before(words[end])} {said}", value, *readings)
 
@@ -318,7 +328,7 @@ def _counts(place: Place, amount: Amount) -> bool:
 
 
 def duration(place: Place) -> Span | None:
-    """"one hour and thirty minutes", "half an hour", "an hour and a half", "two and a half weeks", "three days"."""
+    """ "one hour and thirty minutes", "half an hour", "an hour and a half", "two and a half weeks", "three days"."""
     parts: list[tuple[Fraction, str]] = []
     texts: list[str] = []
     at = place.at
@@ -383,5 +393,7 @@ def iso_duration(parts: list[tuple[Fraction, str]]) -> str:
         hours, rest = 0, seconds  # ninety minutes stay ninety minutes
     minutes, rest = divmod(rest, 60)
     date += f"{days}D" if days else ""
-    time = "".join(f"{plain(Fraction(value))}{name}" for value, name in ((hours, "H"), (minutes, "M"), (rest, "S")) if value)
+    time = "".join(
+        f"{plain(Fraction(value))}{name}" for value, name in ((hours, "H"), (minutes, "M"), (rest, "S")) if value
+    )
     return "P" + date + (f"T{time}" if time else "") if date or time else "PT0S"

@@ -12,11 +12,11 @@ _DIGITS = {word: str(value) for word, value in DIGITS.items()} | {"oh": "0", "o"
 _TIMES = {"double": 2, "triple": 3}
 _PHONE = range(7, 16)  # digits of a telephone number (ITU-T E.164 allows fifteen)
 _CALLING = {"call", "dial", "phone", "ring", "text", "message"}
-# words whose number is a name, so that it is written in digits however it is said ("room one oh five", "route sixty six")
+# words whose number is a name, so that it is written in digits however it is said: "room one oh five", "route sixty six"
 _NAMED = {
     "room", "route", "highway", "interstate", "flight", "channel", "station", "gate", "platform", "bus", "train",
-    "number", "extension", "apartment", "suite", "floor", "level", "chapter", "page", "episode", "season", "code", "pin",
-    "zip", "box", "exit", "track", "item", "version", "section", "model", "password", "seat", "unit", "terminal",
+    "number", "extension", "apartment", "suite", "floor", "level", "chapter", "page", "episode", "season", "code",
+    "pin", "zip", "box", "exit", "track", "item", "version", "section", "model", "password", "seat", "unit", "terminal",
     "step", "row", "aisle", "flat", "psalm", "phase", "volume",
 }  # fmt: skip
 _STREETS = {
@@ -24,9 +24,24 @@ _STREETS = {
     "crescent", "plaza", "circle",
 }  # fmt: skip
 _OTHER_WORDS = {"place", "court", "square", "drive", "circle", "lane", "terrace", "alley"}
+_SIDES = {"north", "south", "east", "west"}
 _NUMBERED = {"street", "avenue", "boulevard", "road"}
 _ANY = {"the", "a", "every", "next", "this", "that", "my", "your"}  # "the first street on the left" has no number
-_NOT_AFTER = {"trip", "trips", "food", "art", "light", "lights", "map", "maps", "view", "test", "tests", "party", "signs"}
+_NOT_AFTER = {
+    "trip",
+    "trips",
+    "food",
+    "art",
+    "light",
+    "lights",
+    "map",
+    "maps",
+    "view",
+    "test",
+    "tests",
+    "party",
+    "signs",
+}
 _NOT_STREETS = {
     "the", "of", "a", "an", "my", "your", "his", "her", "our", "their", "to", "in", "at", "for", "and", "or", "on",
     "with", "from", "this", "that", "minute", "hour", "people", "o'clock", "am", "pm", "percent", "per", "good", "nice",
@@ -34,7 +49,20 @@ _NOT_STREETS = {
 }  # fmt: skip
 _CODE_CUES = {"code", "pin", "password", "plate", "spell", "letters", "flight", "number", "reference", "postcode"}
 _VOWEL_WORDS = {"a", "i", "o"}
-_PAIRS = {"tv", "uk", "us", "eu", "pc", "dj", "dc", "uv", "hd", "vr", "nz"}  # two letters that are spelled in a sentence
+_PAIRS = {
+    "tv",
+    "uk",
+    "us",
+    "eu",
+    "pc",
+    "dj",
+    "dc",
+    "uv",
+    "hd",
+    "vr",
+    "nz",
+}  # two letters that are spelled in a sentence
+_SWALLOWED = {"rnb", "snp", "qna", "bnb", "mns", "dnd", "hnm", "pnl"}  # an "and" in the middle is no letter
 _COMMON = {  # spellings that begin or end with a letter that is a word too
     "ibm", "abc", "atm", "irs", "aol", "iq", "id", "ai", "ac", "ok", "aaa", "api", "ios", "usa", "nba", "cia", "dna",
     "fda", "mba", "rna", "nsa", "epa", "fbi", "ceo", "cfo", "cto", "ufo", "hbo", "gpa", "eta", "nasa", "ira", "imdb",
@@ -119,6 +147,9 @@ def digits(place: Place) -> Span | None:
         return None
     if found.words == 1 and (place.word() in ("oh", "o") or (found.text == "1" and place.word(-1) == "number")):
         return None
+    lettered = "".join(letters)
+    if len(lettered) == 1 and lettered.isalpha() and lettered not in _VOWEL_WORDS:
+        return _digits(place, found.end + 1, found.text + lettered.upper())
     if named and not several:
         value, end = read_cardinal(place.words, place.at)
         if value is not None and end > found.end:  # "room two hundred and five"
@@ -127,8 +158,6 @@ def digits(place: Place) -> Span | None:
             return _digits(place, end, str(value))
         if place.word(-1) == "volume" and found.words > 1:
             return None
-    if letters and len(letters[0]) == 1 and letters[0] not in _VOWEL_WORDS and letters[0].isalpha():
-        return _digits(place, found.end + 1, found.text + letters[0].upper())
     return _digits(place, found.end, found.text)
 
 
@@ -137,7 +166,7 @@ def _digits(place: Place, end: int, text: str) -> Span:
 
 
 def frequency(place: Place) -> Span | None:
-    """"one oh seven point five": digits with an "oh", and decimals; without the "oh" it is a plain decimal."""
+    """ "one oh seven point five": digits with an "oh", and decimals; without the "oh" it is a plain decimal."""
     found = _read_digits(place.words, place.at)
     oh = {"oh", "o"} & set(place.words[place.at + 1 : found.end])
     if not oh or place.words[found.end : found.end + 1] != ("point",):
@@ -150,7 +179,7 @@ def frequency(place: Place) -> Span | None:
 
 
 def letters(place: Place) -> Span | None:
-    """"b m w", "u s a", "b twelve": letters said one by one, and the digits behind them.
+    """ "b m w", "u s a", "b twelve": letters said one by one, and the digits behind them.
 
     "a", "i" and "o" are words as well, and two letters may be anything: in a sentence such spellings count only where
     they are common ("u s a", "t v"). After "code" or "flight" letters and digits go on as they come.
@@ -172,9 +201,12 @@ def letters(place: Place) -> Span | None:
     common = spelled in _PAIRS if len(spelled) == 2 else len(spelled) > 2
     if len(spelled) > 2 and spelled[-1] in _VOWEL_WORDS and end < len(words):
         common = spelled in _COMMON
-    if len(spelled) == 3 and spelled[1] == "n":  # an "and" that was swallowed: r n b
-        return None
-    if not common or len(set(spelled)) == 1 and spelled != "www" or (len(spelled) > 3 and spelled[-1] == "s"):
+    if (
+        not common
+        or spelled in _SWALLOWED
+        or (len(set(spelled)) == 1 and spelled != "www")
+        or (len(spelled) > 3 and spelled[-1] == "s")
+    ):
         return None
     return place.span(end, "letters", spelled.upper(), spelled.upper())
 
@@ -213,18 +245,23 @@ def _code(place: Place) -> Span | None:
 
 
 def address(place: Place) -> Span | None:
-    """"one twenty three main street", "forty second street", "ten downing street": number, name, kind of street."""
+    """ "one twenty three main street", "forty second street", "ten downing street": number, name, kind of street."""
     words = place.words
     value, end = read_ordinal(words, place.at)
-    if value is not None and end < len(words) and words[end] in _NUMBERED and not (value <= SMALL and place.word(-1) in _ANY):
+    counted = value is None or value >= 300 or (value <= SMALL and place.word(-1) in _ANY)
+    if value is not None and not counted and end < len(words) and words[end] in _NUMBERED:
         text = f"{value}{suffix(value)} {words[end].capitalize()}"
         return place.span(end + 1, "address", text, text)
     house = _house(words, place.at)
     if house is None:
         return None
     number, at = house
-    named, last = read_ordinal(words, at)
+    side = "".join(words[at : at + 1]) in _SIDES
+    named, last = read_ordinal(words, at + side)
     if named is not None and last < len(words) and words[last] in _STREETS:
+        if words[at - 1].endswith("ty") and not side and named < 10:
+            return None  # "twenty two fifty first street": 22 on the 51st, or 2250 on the first
+        number += f" {words[at].capitalize()}" if side else ""
         text = f"{number} {named}{suffix(named)} {words[last].capitalize()}"
         return place.span(last + 1, "address", text, text)
     for length in (1, 2, 3):

@@ -9,12 +9,11 @@ from sayso.text.numbers import DIGITS, NUMBER_WORDS, ORDINAL_WORDS, read_cardina
 from sayso.text.spans import Place, Span
 from sayso.text.written_amounts import suffix
 
-MONTHS = {
-    name: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november december".split(), 1
-    )
-}
+_NAMES = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _VERBS = {"may", "march"}  # months that are other words too
@@ -48,13 +47,13 @@ class _Day:
 
 
 def date(place: Place) -> Span | None:
-    """"june first", "june the twenty first twenty twenty five", "the first of june", "twenty three march", "june
+    """ "june first", "june the twenty first twenty twenty five", "the first of june", "twenty three march", "june
     twenty twenty five"."""
     return _month_first(place) if place.word() in MONTHS else _day_first(place)
 
 
 def year(place: Place) -> Span | None:
-    """"nineteen eighty four", "twenty twenty six"; the first half of a thousand years needs a word that years follow,
+    """ "nineteen eighty four", "twenty twenty six"; the first half of a thousand years needs a word that years follow,
     since "twelve fifty" is more often something else."""
     found = read_year(place.words, place.at)
     if found is None:
@@ -76,7 +75,7 @@ def _years(place: Place, value: int, end: int) -> Span:
 
 
 def _decade(place: Place) -> Span | None:
-    """"the nineteen eighties", "the twenty twenties"."""
+    """ "the nineteen eighties", "the twenty twenties"."""
     value, end = read_cardinal(place.words[: place.at + 1], place.at)
     if value is None or not 11 <= value <= 20 or end >= len(place.words) or place.words[end] not in _DECADES:
         return None
@@ -87,7 +86,7 @@ def _decade(place: Place) -> Span | None:
 def read_year(words: tuple[str, ...], at: int) -> tuple[int, int] | None:
     """A year of four digits in pairs ("twenty oh six"), or with a thousand ("two thousand and seventeen")."""
     century, end = read_cardinal(words[: at + 1], at)
-    if century is not None and 11 <= century <= 20:
+    if century is not None and 10 <= century <= 20:
         if words[end : end + 1] in (("oh",), ("o",)) and "".join(words[end + 1 : end + 2]) in DIGITS:
             return century * 100 + DIGITS[words[end + 1]], end + 2
         rest, last = read_cardinal(words[: end + 2], end, joined=False)
@@ -111,20 +110,18 @@ def _day(words: tuple[str, ...], at: int, month: int) -> _Day | None:
 
 def _month_first(place: Place) -> Span | None:
     words, name = place.words, place.word()
-    month = MONTHS[name]
+    month, shown = MONTHS[name], name.capitalize()
     the = place.word(1) == "the"
     found = _day(words, place.at + 1 + the, month)
-    alone = read_year(words, place.at + 1)
-    shown = name.capitalize()
-    if alone is not None and not the and _whole(words, alone[1]) and 1000 <= alone[0]:
-        # "june twenty twenty five" is a month of a year; "june twenty first" a day
-        if found is None or alone[1] > found.end + 1 or (found.end < alone[1] and not found.ordinal):
-            if name in _VERBS and place.word(-1) not in _DATE_CUES and not place.lone:
-                return None
-            return place.span(alone[1], "date", f"{shown} {alone[0]}", f"{alone[0]}-{month:02d}")
+    full, end = (None, place.at) if the else _with_year(words, place.at + 1)
+    if full is not None and (found is None or end > found.end + found.ordinal):
+        # "june twenty twenty five" is a month of a year, "june twenty first" a day
+        unsure = name in _VERBS and place.word(-1) not in _DATE_CUES and not place.lone
+        return None if unsure else place.span(end, "date", f"{shown} {full}", f"{full}-{month:02d}")
     if found is None or (the and not found.ordinal):
         return None
-    if name in _VERBS and not place.lone and not _is_month(place, found):
+    again = place.before is not None and place.before.kind == "date" and place.before.end == place.at - 1
+    if name in _VERBS and not place.lone and not again and not _is_month(place, found):
         return None
     full, end = _with_year(words, found.end)
     if full is None and not _whole(words, end):
@@ -134,7 +131,7 @@ def _month_first(place: Place) -> Span | None:
 
 
 def _is_month(place: Place, day: _Day) -> bool:
-    """"on may fifth" and "march nineteen" are dates; "you may first", "march two by two" are not."""
+    """ "on may fifth" and "march nineteen" are dates; "you may first", "march two by two" are not."""
     previous = place.word(-1)
     if day.ordinal:
         return previous not in ("i", "you", "we", "they", "he", "she", "it", "that", "who", "there", "one")
@@ -143,7 +140,7 @@ def _is_month(place: Place, day: _Day) -> bool:
 
 
 def _day_first(place: Place) -> Span | None:
-    """"[the] first of june", "twenty three march", and "twenty first" alone where a date is known to be said."""
+    """ "[the] first of june", "twenty three march", and "twenty first" alone where a date is known to be said."""
     words, at = place.words, place.at
     the = words[at] == "the"
     value, end = read_ordinal(words, at + the)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sayso.text.numbers import DIGITS, NUMBER_WORDS, read_cardinal
 from sayso.text.spans import Place, Span
+from sayso.text.written_amounts import UNITS
 
 _NOON = {"noon": (12, 0), "midday": (12, 0), "midnight": (0, 0)}
 _AFTER, _BEFORE = {"past", "after"}, {"to", "till", "til", "until", "before", "of"}
@@ -27,8 +28,11 @@ _AFTER_CUES = {
     "appointment", "meeting", "alarm", "train", "flight", "bus", "reminder", "show", "class", "sharp", "today",
     "tomorrow", "tonight", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
 }  # fmt: skip
+_NUMBERED = {"flight", "train", "bus", "room", "channel", "route", "highway"}
+_COUNTED = {*UNITS, "percent", "dollars", "euros", "cents", "people", "times"}
+_RANGES = {"to", "until", "till", "through"}
 _DAY_PARTS = {"morning", "afternoon", "evening", "night", "tonight"}
-_DAYS = 12 * 60
+_HALF_DAY = 12 * 60
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ def _span(place: Place, found: Clock) -> Span:
         part = _said_before(place)
         later = None if part is None else _later(part, found.hour, found.minute)
         if later is None:
-            early = minutes % _DAYS
+            early = minutes % _HALF_DAY
             value = f"{early // 60 or 12}:{early % 60:02d}"
-            return place.span(found.end, "time", found.text, value, _iso(early), _iso(early + _DAYS))
-        minutes = minutes % _DAYS + (_DAYS if later else 0)
+            return place.span(found.end, "time", found.text, value, _iso(early), _iso(early + _HALF_DAY))
+        minutes = minutes % _HALF_DAY + (_HALF_DAY if later else 0)
     return place.span(found.end, "time", found.text, _iso(minutes))
 
 
@@ -79,9 +83,9 @@ def _iso(minutes: int) -> str:
 
 
 def _relative(place: Place) -> Clock | None:
-    """"a quarter to six", "twenty past nine", "ten minutes before noon", "half past six", "half six"."""
+    """ "a quarter to six", "twenty past nine", "ten minutes before noon", "half past six", "half six"."""
     words, at = place.words, place.at
-    begin = at + (words[at] == "a" and at + 1 < len(words) and words[at + 1] == "quarter")
+    begin = at + (words[at] == "a" and place.word(1) == "quarter")
     if words[begin] in ("quarter", "half"):
         minute, end, named = {"quarter": 15, "half": 30}[words[begin]], begin + 1, True
     else:
@@ -91,42 +95,35 @@ def _relative(place: Place) -> Clock | None:
         minute, named = value, words[end : end + 1] in (("minutes",), ("minute",))
         end += named
     sense = words[end] if end < len(words) else ""
-    if minute == 30 and words[begin] == "half" and sense not in _AFTER:
-        hour = _hour(words, end)
-        if hour is None or not (place.lone or place.word(-1) in _CUES) or _twelve(words, hour[1]) is None:
-            return None
-        return Clock(hour[0], 30, hour[1], f"{hour[0]}:30")
+    if words[begin] == "half" and sense not in _AFTER:
+        hour = _hour(words, end) if place.lone or place.word(-1) in _CUES else None
+        return None if hour is None or _goes_on(words, hour[1]) else Clock(hour[0], 30, hour[1], f"{hour[0]}:30")
     if sense not in _AFTER | _BEFORE or (sense in ("of", "before") and not named):
         return None
-    if words[begin] == "half" and sense not in _AFTER:
-        return None
     target = _hour_or_noon(words, end + 1)
-    if target is None:
+    if target is None or not _is_clock(place, minute, sense, named, target.end):
         return None
-    hour, last, fixed = target
-    if not named and not _minutes_are_meant(place, minute, sense):
-        return None
-    total = (hour * 60 + (minute if sense in _AFTER else -minute)) % (24 * 60)
-    if not fixed:
-        total = total % _DAYS or _DAYS
-        total += _DAYS if total < 60 else 0
-    text = f"{total // 60:02d}:{total % 60:02d}" if fixed and total < 60 else f"{_face(total // 60)}:{total % 60:02d}"
-    crossing = hour == 12 and sense in _BEFORE and not fixed
-    return Clock(total // 60, total % 60, last, text, sure=True, half=True if fixed else None, crossing=crossing)
+    total = (target.hour * 60 + (minute if sense in _AFTER else -minute)) % (2 * _HALF_DAY)
+    if not target.fixed:
+        total = total % _HALF_DAY or _HALF_DAY
+        total += _HALF_DAY if total < 60 else 0
+    text = f"{(total // 60 - 1) % 12 + 1}:{total % 60:02d}"
+    if target.fixed:  # noon and midnight say which half of the day it is, and are not there to be read
+        text += " am" if total < _HALF_DAY else " pm"
+    crossing = target.hour == 12 and sense in _BEFORE and not target.fixed
+    half = True if target.fixed else None
+    return Clock(total // 60, total % 60, target.end, text, sure=True, half=half, crossing=crossing)
 
 
-def _face(hour: int) -> int:
-    return (hour - 1) % 12 + 1
-
-
-def _twelve(words: tuple[str, ...], end: int) -> int | None:
-    """``end``, unless the number goes on there ("half six hundred")."""
-    return None if end < len(words) and words[end] in NUMBER_WORDS else end
-
-
-def _minutes_are_meant(place: Place, minute: int, sense: str) -> bool:
-    """Whether a bare number before "to" or "past" counts minutes: "nine to eleven" is a range of hours."""
-    if place.lone or sense == "past":
+def _is_clock(place: Place, minute: int, sense: str, named: bool, end: int) -> bool:
+    """Whether minutes and hour are a time: "nine to eleven" is a range of hours, "ten to twelve percent" of others."""
+    if place.lone:
+        return True
+    if "".join(place.words[end : end + 1]) in _COUNTED:
+        return False
+    if sense == "of" and place.word(-1) not in _CUES:  # "a quarter of six"
+        return False
+    if named or sense == "past":
         return True
     if place.word(-1) in ("from", "between"):
         return False
@@ -135,24 +132,37 @@ def _minutes_are_meant(place: Place, minute: int, sense: str) -> bool:
     return minute > 12 or (minute in (5, 10) and place.word(-1) in _CUES)
 
 
+@dataclass(frozen=True)
+class _Hour:
+    """What minutes are counted from; ``fixed`` where it says which half of the day."""
+
+    hour: int
+    end: int
+    fixed: bool
+
+
+def _goes_on(words: tuple[str, ...], end: int) -> bool:
+    """Whether a number goes on at ``end`` ("half six hundred")."""
+    return end < len(words) and words[end] in NUMBER_WORDS
+
+
 def _hour(words: tuple[str, ...], at: int) -> tuple[int, int] | None:
     """One to twelve as a word, and the end."""
     value, end = read_cardinal(words[: at + 1], at)
     return (value, end) if value is not None and 1 <= value <= 12 else None
 
 
-def _hour_or_noon(words: tuple[str, ...], at: int) -> tuple[int, int, bool] | None:
-    """The hour that minutes are counted from, the end, and whether it says which half of the day."""
+def _hour_or_noon(words: tuple[str, ...], at: int) -> _Hour | None:
     if at < len(words) and words[at] in _NOON:
-        return _NOON[words[at]][0], at + 1, True
+        return _Hour(_NOON[words[at]][0], at + 1, True)
     found = _hour(words, at)
-    if found is None or _twelve(words, found[1]) is None:
+    if found is None or _goes_on(words, found[1]):
         return None
-    return found[0], found[1] + (words[found[1] : found[1] + 1] == ("o'clock",)), False
+    return _Hour(found[0], found[1] + (words[found[1] : found[1] + 1] == ("o'clock",)), False)
 
 
 def _named(place: Place) -> Clock | None:
-    """"noon", "twelve midnight": the word is kept."""
+    """ "noon", "twelve midnight": the word is kept."""
     twelve = place.word() == "twelve" and place.word(1) in _NOON
     name = place.word(int(twelve))
     if name not in _NOON or (place.word(-1) in ("after", "good") and name == "noon"):  # "after noon" is the afternoon
@@ -194,7 +204,7 @@ def _direct(place: Place) -> Clock | None:
     day = whole_day or hours
     text = f"{hour:02d}:{minute:02d}" if day else f"{hour}:{minute:02d}"
     last += hours or (words[last : last + 1] == ("o'clock",))
-    return Clock(hour, minute, last, text, sure=hours or padded and hundred, half=True if day else None)
+    return Clock(hour, minute, last, text, sure=hours or (padded and hundred), half=True if day else None)
 
 
 def _hours(words: tuple[str, ...], at: int) -> tuple[int | None, int]:
@@ -206,7 +216,7 @@ def _hours(words: tuple[str, ...], at: int) -> tuple[int | None, int]:
 
 
 def _minutes(words: tuple[str, ...], at: int) -> tuple[int | None, int]:
-    """"thirty", "oh five", "zero zero", "hundred"; the end is before what does not belong."""
+    """ "thirty", "oh five", "zero zero", "hundred"; the end is before what does not belong."""
     if words[at : at + 1] == ("hundred",):
         return 0, at + 1
     if at + 1 < len(words) and words[at] in ("oh", "o", "zero"):
@@ -218,7 +228,7 @@ def _minutes(words: tuple[str, ...], at: int) -> tuple[int | None, int]:
 
 
 def _half_of_day(words: tuple[str, ...], at: int) -> tuple[str, int] | None:
-    """"am", "p m", "in the evening", "at night", "this morning": which, and the end."""
+    """ "am", "p m", "in the evening", "at night", "this morning": which, and the end."""
     first = words[at] if at < len(words) else ""
     if first in ("am", "pm"):
         return (first, at + 1) if words[at + 1 : at + 2] != ("i",) else None  # "which one am i"
@@ -290,9 +300,16 @@ def _cued(place: Place, found: Clock) -> bool:
     if found.plain or following in NUMBER_WORDS or following in ("percent", "dollars", "degrees", "point"):
         return False
     previous = place.word(-1)
+    if previous in _NUMBERED:
+        return False
     if previous in _CUES or following in _AFTER_CUES:
         return True
+    if previous == "from" and following in _RANGES and found.end + 1 < len(place.words):
+        until = _direct(place.moved(found.end + 1))
+        return until is not None and not until.plain
     if place.before is not None and place.before.kind == "time" and place.before.end == place.at - 1:
-        return previous in ("to", "and", "or", "until", "till", "through")
+        return previous in {*_RANGES, "and", "or"}
     near = not _CLOCK_WORDS.isdisjoint(place.words)
-    return near and (previous in _SOFT_CUES or previous in _CLOCK_WORDS or previous in _DAY_PARTS or found.end == len(place.words))
+    return near and (
+        previous in _SOFT_CUES or previous in _CLOCK_WORDS or previous in _DAY_PARTS or found.end == len(place.words)
+    )
