@@ -21,10 +21,10 @@ _POINT_DIGITS = {**DIGITS, "oh": 0, "o": 0}
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _CALENDAR = {"month": "M", "year": "Y"}
 _NAMES = (
-    "millisecond degree knot pixel metre meter kilometre kilometer centimetre centimeter millimetre millimeter mile inch "
-    "foot yard acre hectare gram kilogram kilo milligram ounce pound ton tonne calorie litre liter millilitre milliliter "
-    "gallon pint quart cup teaspoon tablespoon watt kilowatt volt amp hertz kilohertz megahertz gigahertz decibel byte "
-    "kilobyte megabyte gigabyte terabyte"
+    "millisecond degree knot pixel metre meter kilometre kilometer centimetre centimeter millimetre millimeter mile "
+    "inch foot yard acre hectare gram kilogram kilo milligram ounce pound ton tonne calorie litre liter millilitre "
+    "milliliter gallon pint quart cup teaspoon tablespoon watt kilowatt volt amp hertz kilohertz megahertz gigahertz "
+    "decibel byte kilobyte megabyte gigabyte terabyte"
 )
 _PLURALS = {
     "inch": "inches",

@@ -12,7 +12,7 @@ _DIGITS = {word: str(value) for word, value in DIGITS.items()} | {"oh": "0", "o"
 _TIMES = {"double": 2, "triple": 3}
 _PHONE = range(7, 16)  # digits of a telephone number (ITU-T E.164 allows fifteen)
 _CALLING = {"call", "dial", "phone", "ring", "text", "message"}
-# words whose number is a name, so that it is written in digits however it is said: "room one oh five", "route sixty six"
+# words whose number is a name, so that it is written in digits however it is said ("room one oh five")
 _NAMED = {
     "room", "route", "highway", "interstate", "flight", "channel", "station", "gate", "platform", "bus", "train",
     "number", "extension", "apartment", "suite", "floor", "level", "chapter", "page", "episode", "season", "code",
