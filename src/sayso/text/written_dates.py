@@ -21,6 +21,7 @@ _DATE_CUES = {
     "", "on", "for", "of", "by", "until", "till", "since", "before", "after", "this", "next", "last", "from", "to",
     "the", "is", "in", "and", "through", "date", "starting", "around", *WEEKDAYS,
 }  # fmt: skip
+_AFTER_DAYS = {"", "at", "from", "to", "and", "for", "on", "this", "next", "until", "with"}
 _YEAR_CUES = {"in", "since", "of", "year", "from", "until", "by", "before", "after", "during", "around", "till"}
 _NOT_YEARS = {"percent", "dollars", "degrees", "minutes", "people", "miles", "hours", "point", "times", "and"}
 _DECADES = {"twenties": 20, "thirties": 30, "forties": 40, "fifties": 50, "sixties": 60, "seventies": 70,
@@ -60,9 +61,11 @@ def year(place: Place) -> Span | None:
         return _decade(place)
     value, end = found
     following = place.words[end] if end < len(place.words) else ""
-    if value is None or following in NUMBER_WORDS or following in _NOT_YEARS:
-        return None
     cued = place.word(-1) in _YEAR_CUES
+    if following in NUMBER_WORDS or (following in _NOT_YEARS and not (cued and following == "and")):
+        return None
+    if value >= 2030 and value % 10 == 0 and not (cued or place.lone):
+        return None  # "twenty thirty" counts on
     if not (1700 <= value <= 2099 or cued or place.lone) or (place.word(-1) == "at" and value % 100 < 60):
         return None
     if place.words[end - 1] in ("hundred", "thousand") or "thousand" in place.words[place.at : end]:
@@ -154,10 +157,10 @@ def _day_first(place: Place) -> Span | None:
     name = "".join(words[end + of : end + of + 1])
     if name not in MONTHS or value > _DAYS[MONTHS[name] - 1] or (of and not ordinal):
         return place.span(end, "date", text, f"---{value:02d}") if place.lone and ordinal else None
-    if name in _VERBS and not ordinal and words[end + 1 : end + 2] not in ((), ("at",)) and not place.lone:
-        full = read_year(words, end + 1)
-        if full is None:
-            return None
+    if name in _VERBS and not of and not place.lone and read_year(words, end + 1) is None:
+        following = "".join(words[end + 1 : end + 2])
+        if following not in _AFTER_DAYS and not (ordinal and name == "march"):
+            return None  # "the first may be"
     full_year, last = _with_year(words, end + of + 1)
     text += f" {'of ' if of else ''}{name.capitalize()}{f' {full_year}' if full_year else ''}"
     return place.span(last, "date", text, _iso(full_year, MONTHS[name], value))

@@ -29,7 +29,7 @@ _AFTER_CUES = {
     "tomorrow", "tonight", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
 }  # fmt: skip
 _NUMBERED = {"flight", "train", "bus", "room", "channel", "route", "highway"}
-_COUNTED = {*UNITS, "percent", "dollars", "euros", "cents", "people", "times"}
+_COUNTED = {*UNITS, "percent", "dollars", "euros", "cents", "people", "times", "quarters"}
 _RANGES = {"to", "until", "till", "through"}
 _DAY_PARTS = {"morning", "afternoon", "evening", "night", "tonight"}
 _HALF_DAY = 12 * 60
