@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ints, Floats = NDArray[np.int32], NDArray[np.float32]
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
 _BITS = 15  # hashed n-grams fall into 2 ** 15 buckets
 _EDGE = 1  # before and after a text
 
@@ -44,7 +45,7 @@ class Grams:
             return np.zeros(count)
         rows = np.concatenate([self.rows[first:last] for first, last in spans])
         parts = [self.weights[first:last] * weight for (first, last), weight in zip(spans, weights, strict=True)]
-        return np.bincount(rows, np.concatenate(parts), minlength=count)
+        return np.bincount(rows, np.concatenate(parts), minlength=count).astype(np.float64)
 
     def check(self, count: int) -> None:
         """Raise ``ValueError`` for arrays that would be read out of bounds."""
@@ -77,14 +78,14 @@ def _hashed(strings: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def query(
-    strings: Sequence[str], shares: NDArray[np.float64], fields: Sequence[Grams]
+    strings: Sequence[str], shares: NDArray[np.float64], fields: Sequence[Grams], entries: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Buckets and weights of texts by their shares; rare n-grams of the list weigh more. Their norm is one."""
+    """Buckets and weights of texts by their shares; n-grams that are rare in ``fields``, the vectors of ``entries``
+    strings, weigh more. The norm is one."""
     row, bucket = _hashed(strings)
-    weights = np.bincount(bucket, shares[row], minlength=1 << _BITS)
-    buckets = np.flatnonzero(weights)
-    entries = sum(int(np.max(grams.rows, initial=-1)) + 1 for grams in fields)
+    weights = np.bincount(bucket, shares[row], minlength=1 << _BITS).astype(np.float64)
+    buckets = np.flatnonzero(weights).astype(np.int64)
     holding = sum((grams.ptr[buckets + 1] - grams.ptr[buckets] for grams in fields), np.zeros(len(buckets), np.int32))
-    weighted = weights[buckets] * np.log1p(entries / (1.0 + holding))
+    weighted = np.asarray(weights[buckets] * np.log1p(entries / (1.0 + holding)), np.float64)
     norm = float(np.linalg.norm(weighted))
     return buckets, weighted / norm if norm else weighted

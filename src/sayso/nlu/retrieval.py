@@ -57,8 +57,8 @@ class RetrievalConfig(Config):
 
 @dataclass(frozen=True)
 class Found:
-    """An entry that may be meant. ``score`` is 1 for the very words; ``heard`` is the text of the n-best that is nearest
-    to it."""
+    """An entry that may be meant. ``score`` is 1 for the very words; ``heard`` is the nearest text of the
+    n-best."""
 
     text: str
     value: str
@@ -139,11 +139,11 @@ class ListIndex:
         if not pairs:
             return []
         best, nearest = self._ranked(texts, pairs, keys, cosines)
-        order = np.argsort(-best, kind="stable")[:k]
-        return [
-            Found(*pairs[place], round(min(1.0, float(best[place])), 6), texts[int(nearest[place])][0])
-            for place in order
-        ]
+        found = []
+        for place in np.argsort(-best, kind="stable")[:k]:
+            text, value = pairs[place]
+            found.append(Found(text, value, round(min(1.0, float(best[place])), 6), texts[int(nearest[place])][0]))
+        return found
 
     def best(self, heard: str | Texts) -> Found | None:
         """The nearest entry; None where the list does not hold what was heard."""
@@ -229,8 +229,9 @@ class ListIndex:
         config = self.config
         top = max(score for _, score in texts)
         shares = np.array([math.exp(score - top) for _, score in texts])
+        size = sum(len(segment.pairs) for segment in self._segments)
         queries = [
-            (field, weight, query(strings, shares / shares.sum(), [getattr(s, field) for s in self._segments]))
+            (field, weight, query(strings, shares / shares.sum(), [getattr(s, field) for s in self._segments], size))
             for field, weight, strings in (
                 ("letters", 1 - config.sound, [text for text, _ in texts]),
                 ("sounds", config.sound, [self.phonetic.key(text) for text, _ in texts]),
