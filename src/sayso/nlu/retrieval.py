@@ -276,6 +276,8 @@ class ListIndex:
         top = max(score for _, score in texts)
         falls = np.array([config.fall * (top - score) for _, score in texts], np.float32)
         scores = config.edit * (similar - falls[:, None]) + (1 - config.edit) * cosines[None]
+        very = np.array([[text == entry for entry, _ in pairs] for text, _ in texts])
+        scores = np.where(very, 1 - falls[:, None], scores)
         nearest = scores.argmax(axis=0)
         return scores[nearest, np.arange(len(pairs))], nearest
 
