@@ -116,7 +116,8 @@ def test_ranking_is_by_edit_distance_of_all() -> None:
     for heard in ("anne smith", "rob joan", "hey dude kate"):
         similar = Levenshtein.normalized_similarity
         brute = {
-            text: 0.6 * similar(heard, text) + 0.4 * similar(SKELETON.key(heard), SKELETON.key(text)) for text in entries
+            text: 0.6 * similar(heard, text) + 0.4 * similar(SKELETON.key(heard), SKELETON.key(text))
+            for text in entries
         }
         found = index.find(heard, len(entries))
         assert {entry.text: entry.score for entry in found} == pytest.approx(brute, abs=1e-5)
