@@ -199,6 +199,25 @@ def test_open_slot_is_bounded_and_anchored(letters: Letters) -> None:
     )
 
 
+def test_an_open_slot_may_have_a_type(letters: Letters, tmp_path: Path) -> None:
+    """Its words are read as a value of that type; words that are none stay, and a list's ``out`` stays verbatim."""
+    domain = parse_domain(
+        "intents: {wake: {data: [{sentences: ['wake me at {when}', 'up {fixed:when}']}]}}\n"
+        "lists: {when: {wildcard: true}, fixed: {values: [half past six]}}\nsayso: {slots: {when: {type: time}}}"
+    )
+    automaton = compile_domain(domain, letters)
+    save_automaton(automaton, tmp_path)
+    for known in (automaton, load_automaton(tmp_path)):
+        said = ("wake me at a quarter to six", "wake me at dawn", "up half past six")
+        values = [match(known, letters, text)[0][1][0].value for text in said]
+        assert values == ["5:45", "dawn", "half past six"]
+    with pytest.raises(DomainError, match="its type can be open, number, time, date, duration"):
+        parse_domain(
+            "intents: {add: {data: [{sentences: ['add {item}']}]}}\nlists: {item: {wildcard: true}}\n"
+            "sayso: {slots: {item: {type: text}}}"
+        )
+
+
 def test_lists_are_replaceable_and_keep_out_verbatim(letters: Letters) -> None:
     automaton = compile_domain(parse_domain(SMALL), letters)
     assert not match(automaton, letters, "turn light on in sixteen ounce attic")

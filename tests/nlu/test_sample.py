@@ -8,6 +8,7 @@ import pytest
 
 from sayso.nlu.domain import Domain, load_domain, parse_domain
 from sayso.nlu.sample import other_values, sample, split_domain
+from sayso.text.written import VALUE_TYPES, value_of
 
 from .conftest import ROOT
 from .test_compile import SMALL, brute
@@ -89,6 +90,20 @@ def test_open_slots_take_the_callers_phrases() -> None:
         "add seven eggs",
     }
     assert {u.text for u in sample(domain, 50, seed=0, phrases={"item": ["tea"]})} == {"add tea"}
+
+
+@pytest.mark.parametrize("kind", VALUE_TYPES)
+def test_typed_open_slots_hold_values_of_their_type(kind: str) -> None:
+    domain = parse_domain(
+        "intents: {set: {data: [{sentences: ['set {it}']}]}}\nlists: {it: {wildcard: true}}\n"
+        f"sayso: {{slots: {{it: {{type: {kind}}}}}}}"
+    )
+    utterances = sample(domain, 100, seed=0, phrases=["ice cream"])
+    assert len(utterances) == 100
+    for utterance in utterances:
+        found = value_of(utterance.slots[0].text, kind)
+        assert found is not None and utterance.slots[0].value == found.text
+    assert sample(domain, 1, seed=0, phrases={"it": ["ice cream"]})[0].slots[0].value == "ice cream"
 
 
 def test_nothing_left_gives_nothing() -> None:

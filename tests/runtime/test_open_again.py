@@ -23,9 +23,9 @@ lists: {who: {wildcard: true}}
 """
 
 
-def opened(tones: Any, folder: Path, known: list[str] | None, **settings: Any) -> Model:
+def opened(tones: Any, folder: Path, known: list[str] | None, *, domain: str = OPEN, **settings: Any) -> Model:
     """The tone language with one open slot, and a model of ``known`` phrases where they are given."""
-    save_automaton(compile_domain(parse_domain(OPEN), tones.tokenizer), folder)
+    save_automaton(compile_domain(parse_domain(domain), tones.tokenizer), folder)
     files = {name: (folder / name).read_bytes() for name in ("domain.npz", "domain.json")}
     fields: dict[str, Any] = {"intents": ()}
     if known is not None:
@@ -65,6 +65,13 @@ def test_an_open_slot_is_heard_again(tones: Any, cut: Any, tmp_path: Path) -> No
         stream.accept(packet)
     final = stream.finish()
     assert final.model_dump(exclude={"timing"}) == result.model_dump(exclude={"timing"})
+
+
+def test_an_open_slot_with_a_type_has_a_typed_value(tones: Any, tmp_path: Path) -> None:
+    typed = opened(tones, tmp_path, None, domain=OPEN + "sayso: {slots: {who: {type: number}}}\n")
+    slots = [typed.understand(tones.say(text)).slots[0] for text in ("call nine", "call bob")]
+    assert [(slot.value, slot.text) for slot in slots] == [("9", "nine"), ("bob", "bob")]
+    assert opened(tones, tmp_path, None).understand(tones.say("call nine")).slots[0].value == "nine"
 
 
 def test_a_damaged_model_is_said(tones: Any, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class Call:
     list: str | None
     slot: str
     max_tokens: int = 24  # bound of an open slot
+    type: str | None = None  # what an open slot's words are read as (number, time, ...); None: they are the value
 
 
 @dataclass(frozen=True, kw_only=True)

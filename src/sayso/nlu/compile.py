@@ -56,7 +56,12 @@ def compile_domain(domain: Domain, tokenizer: Tokens, lexicon: Lexicon | None = 
     automaton = Automaton(
         main=positions(builder.states, start),
         lists=lists,
-        calls=tuple(Call(list=name, slot=slot, max_tokens=OPEN_TOKENS) for name, slot in calls),
+        calls=tuple(
+            Call(
+                list=name, slot=slot, max_tokens=OPEN_TOKENS, type=domain.slots[slot].read_as if name is None else None
+            )
+            for name, slot in calls
+        ),
         meanings=meanings,
         pieces=tokenizer.pieces,
         tokenizer=tokenizer.sha256,

@@ -28,6 +28,7 @@ from sayso.nlu.schema import (
 )
 from sayso.nlu.source import Items, Problems, Table, Text, Value, merge, parse_yaml, read_yaml
 from sayso.text.normalise import normalise
+from sayso.text.written import VALUE_TYPES
 
 COMMON = "_common.yaml"
 TOP_KEYS = ("language", "intents", "lists", "expansion_rules", "skip_words", "settings", "responses", "sayso")
@@ -300,9 +301,10 @@ class _Reader:
             if given == "open" and not all(wild.values()):
                 closed = ", ".join(sorted(name for name, is_wild in wild.items() if not is_wild))
                 problems.add(f"slot '{key}' is 'open' but list {closed} is not 'wildcard: true'", table.key("type"))
-            elif given not in (None, "open") and any(wild.values()):
+            elif given not in (None, "open", *VALUE_TYPES) and any(wild.values()):
                 problems.add(
-                    f"slot '{key}' is '{given}' but its list is 'wildcard: true'; its type can only be open",
+                    f"slot '{key}' is '{given}' but its list is 'wildcard: true'; its type can be open, "
+                    f"{', '.join(VALUE_TYPES)}",
                     table.key("type"),
                 )
             if given is not None:

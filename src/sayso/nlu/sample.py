@@ -19,6 +19,9 @@ from sayso.core.result import Slot
 from sayso.nlu.grammar import Chars, Node, Ref, Seq, glued
 from sayso.nlu.schema import Domain, ListSpec
 from sayso.text.normalise import normalise
+from sayso.text.numbers import number_words, ordinal_words
+from sayso.text.written import slot_value
+from sayso.text.written_dates import MONTHS, WEEKDAYS
 
 T = TypeVar("T")
 # Draws in a row that bring nothing new before a template counts as used up: at least, and per sentence it has given.
@@ -31,6 +34,26 @@ PHRASES: tuple[str, ...] = (
     "toothpaste", "light bulbs", "sparkling water", "my blue jacket", "the old radio", "summer songs",
     "a call with anna", "the garden party", "brown rice", "salted butter",
 )  # fmt: skip
+
+
+def spoken_values(kind: str) -> list[str]:
+    """What an open slot of type ``kind`` (one of ``VALUE_TYPES``) holds when the caller has nothing better."""
+    hours = [number_words(hour) for hour in range(1, 13)]
+    if kind == "number":
+        return [number_words(number) for number in (*range(101), *range(110, 1001, 10))]
+    if kind == "time":
+        minutes = [f"oh {number_words(m)}" if m < 10 else number_words(m) for m in range(5, 60, 5)]
+        said = [f"{hour} {minute}{half}" for hour in hours for minute in minutes for half in ("", " am", " pm")]
+        clock = ("{} o'clock", "half past {}", "a quarter to {}", "quarter past {}", "ten to {}", "{} am", "{} pm")
+        return ["noon", "midnight", *said, *(form.format(hour) for form in clock for hour in hours)]
+    if kind == "date":
+        days = [ordinal_words(day) for day in range(1, 29)]
+        forms = ("{month} {day}", "the {day} of {month}")
+        dates = [form.format(day=day, month=month) for form in forms for month in MONTHS for day in days]
+        return ["today", "tomorrow", *WEEKDAYS, *(f"next {day}" for day in WEEKDAYS), *dates]
+    units = ("seconds", "minutes", "hours", "days")
+    counted = [f"{number_words(number)} {unit}" for unit in units for number in range(2, 61)]
+    return ["half an hour", "an hour", "an hour and a half", "one minute", "one hour", *counted]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +234,13 @@ class _Walker:
         return self._choices[key]
 
     def _open(self, slot: str) -> list[tuple[str, str]]:
-        pool = self.phrases.get(slot, PHRASES) if isinstance(self.phrases, Mapping) else self.phrases
-        spoken = [normalise(phrase) for phrase in pool]
-        return [(text, text) for text in dict.fromkeys(spoken) if text]
+        kind = self.domain.slots[slot].read_as
+        usual = PHRASES if kind is None else spoken_values(kind)
+        pool = self.phrases.get(slot, usual) if isinstance(self.phrases, Mapping) else self.phrases
+        spoken = [
+            normalise(phrase) for phrase in (pool if kind is None or isinstance(self.phrases, Mapping) else usual)
+        ]
+        return [(text, slot_value(text, kind)) for text in dict.fromkeys(spoken) if text]
 
     def _walk(self, node: Node, pieces: list[_Said]) -> None:
         if isinstance(node, Chars):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sayso.nlu.grammar import Node, count, digest
+from sayso.text.written import VALUE_TYPES
 
 Risk = Literal["none", "confirm"]
 SlotType = Literal["text", "number", "time", "date", "duration", "open"]
@@ -60,6 +61,11 @@ class SlotSpec:
 
     type: SlotType
     lists: tuple[str, ...]
+
+    @property
+    def read_as(self) -> str | None:
+        """What open words of the slot are read as; None where they are its value."""
+        return self.type if self.type in VALUE_TYPES else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from sayso.nlu.policy import Decision, Situation, decide
 from sayso.nlu.trees import frames_of
 from sayso.runtime.engine import Engine
 from sayso.text.display import display
+from sayso.text.written import slot_value
 
 Floats = NDArray[np.float32]
 
@@ -133,12 +134,13 @@ def _manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], s
 def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
     """Spoken slots in the order they were said, then those that the template fixes."""
     times = _times(engine, search, hypothesis)
+    types = {call.slot: call.type for call in search.automaton.calls if call.list is None}
     found = []
     for match in hypothesis.slots:
         text = search.automaton.text(hypothesis.tokens[match.first : match.last + 1])
         slot = Slot(
             name=match.slot,
-            value=text if match.list is None else match.value or text,
+            value=slot_value(text, types[match.slot]) if match.list is None else match.value or text,
             text=text,
             confidence=engine.calibration.slot_confidence(hypothesis.scores[match.first : match.last + 1]),
             start=round(times[match.first][0], 3),

@@ -7,6 +7,8 @@ range, so no package is needed for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LARGEST = 10**12 - 1  # beyond the billions nobody says a number in words
 
 _SMALL = [
@@ -28,6 +30,13 @@ _UNITS = {word: value for value, word in enumerate(_SMALL)}
 _TENS_VALUE = {word: 10 * (index + 2) for index, word in enumerate(_TENS)}
 _SCALE_VALUE = {word: value for value, word in _SCALES}
 NUMBER_WORDS = frozenset({*_UNITS, *_TENS_VALUE, *_SCALE_VALUE, "hundred"})
+DIGITS = {word: value for word, value in _UNITS.items() if value <= 9}
+ORDINAL_WORDS = {  # to the cardinal's word
+    **{_ORDINALS.get(word, f"{word}th"): word for word in _SMALL},
+    **{f"{word[:-1]}ieth": word for word in _TENS},
+    **{f"{word}th": word for word in ("hundred", *_SCALE_VALUE)},
+}
+_LONGEST_ORDINAL = 12  # words
 
 
 def number_words(n: int) -> str:
@@ -95,28 +104,45 @@ def words_to_number(words: str) -> int | None:
     sign = 1
     if parts[:1] in (["minus"], ["negative"]):
         sign, parts = -1, parts[1:]
-    if not parts:
-        return None
-    if parts == ["zero"]:
-        return 0
-    total, at = 0, 0
-    limit = LARGEST + 1
-    while at < len(parts):
-        if parts[at] == "and":
-            if total == 0:
-                return None
-            at += 1
-        group, at = _read_group(parts, at)
-        if group is None:
-            return None
-        scale = _SCALE_VALUE.get(parts[at], 1) if at < len(parts) else 1
-        if scale > 1:
-            at += 1
-        if scale >= limit or (group > 999 and (scale > 1 or total)):
-            return None
-        total += group * scale
-        limit = scale
-    return sign * total if total <= LARGEST else None
+    value, end = read_cardinal(parts, 0)
+    return sign * value if value is not None and end == len(parts) else None
+
+
+def read_cardinal(parts: Sequence[str], at: int, *, joined: bool = True) -> tuple[int | None, int]:
+    """The longest cardinal that begins at word ``at``, as ``words_to_number`` reads them; (None, ``at``) where there is
+    none.
+
+    Without ``joined`` no "and" belongs to the number ("between one hundred and two hundred"). Where a longer reading
+    would leave a stray "hundred" or scale behind, it ends earlier: "one hundred and two hundred" begins with 100.
+    """
+    if at < len(parts) and parts[at] == "zero":
+        return 0, at + 1
+    total, end, limit = 0, at, LARGEST + 1
+    while end < len(parts):
+        begin = end + 1 if joined and total and parts[end] == "and" else end
+        group, following = _read_group(parts, begin, joined=joined)
+        if group is None or (total and group > 999):
+            break
+        scale = _SCALE_VALUE.get(parts[following], 1) if following < len(parts) else 1
+        if scale >= limit or (scale > 1 and (group > 999 or total + group * scale > LARGEST)):
+            break
+        total, end, limit = total + group * scale, following + (scale > 1), scale
+        if scale == 1:
+            break
+    return (total, end) if total else (None, at)
+
+
+def read_ordinal(parts: Sequence[str], at: int) -> tuple[int | None, int]:
+    """The ordinal that begins at word ``at`` ("first", "one hundred and fifth") and its end; (None, ``at``) where there
+    is none."""
+    for place in range(at, min(len(parts), at + _LONGEST_ORDINAL)):
+        if parts[place] in ORDINAL_WORDS:
+            cardinal = [*parts[at:place], ORDINAL_WORDS[parts[place]]]
+            value, end = read_cardinal(cardinal, 0)
+            return (value, place + 1) if value is not None and end == len(cardinal) else (None, at)
+        if parts[place] not in NUMBER_WORDS and parts[place] not in ("and", "a"):
+            break
+    return None, at
 
 
 def _below_thousand(n: int) -> list[str]:
@@ -128,27 +154,27 @@ def _below_thousand(n: int) -> list[str]:
     return [_TENS[n // 10 - 2], *([_SMALL[n % 10]] if n % 10 else [])]
 
 
-def _read_group(parts: list[str], at: int) -> tuple[int | None, int]:
+def _read_group(parts: Sequence[str], at: int, *, joined: bool = True) -> tuple[int | None, int]:
     """A number of 1 to 9999 in hundreds, tens and units that starts at ``at``; its value (None: no number) and its
     end."""
     value, end = _read_pair(parts, at)
-    if value is None and parts[at : at + 1] == ["a"] and parts[at + 1 : at + 2] != []:
+    if value is None and at + 1 < len(parts) and parts[at] == "a":
         following = parts[at + 1]
         value, end = (1, at + 1) if following == "hundred" or following in _SCALE_VALUE else (None, at)
     if value is None:
         return None, at
-    if parts[end : end + 1] != ["hundred"]:
+    if end >= len(parts) or parts[end] != "hundred":
         return value, end
     if value % 10 == 0:  # "ten hundred", "twenty hundred": nobody says these
         return None, at
-    rest_at = end + 2 if parts[end + 1 : end + 2] == ["and"] else end + 1
+    rest_at = end + 2 if joined and end + 1 < len(parts) and parts[end + 1] == "and" else end + 1
     rest, rest_end = _read_pair(parts, rest_at)
-    if rest is None:
+    if rest is None or (rest_end < len(parts) and parts[rest_end] == "hundred"):
         return value * 100, end + 1
     return value * 100 + rest, rest_end
 
 
-def _read_pair(parts: list[str], at: int) -> tuple[int | None, int]:
+def _read_pair(parts: Sequence[str], at: int) -> tuple[int | None, int]:
     """1 to 99 starting at ``at``."""
     if at >= len(parts):
         return None, at
