@@ -32,11 +32,13 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 
 class StatePair(Config):
-    """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis)."""
+    """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis); None
+    in
+    it is the number of frames of the decoder's memory."""
 
     input: str
     output: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: Literal["float32", "int64"] = "float32"
     initial: float = 0.0  # every element before the first sample
 
@@ -54,7 +56,9 @@ class GraphSpec(Config):
 class PassSpec(Config):
     """One pass over the audio: with every chunk or at the endpoint. A second pass may still change ``stable`` text.
 
-    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``),
+    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``,
+    with the
+    decoder's graphs where that is a search of attention),
     ``open_slots`` (what open slots hold, its ``open_slots``) or ``parser`` (the decoder, its ``parser``).
     """
 

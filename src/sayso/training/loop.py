@@ -35,12 +35,14 @@ from sayso.training.curriculum import Curriculum, ranks_of
 from sayso.training.difficulty import clip_losses, lengths, noisiness
 from sayso.training.noise import noisy
 from sayso.training.objective import Aids, Objective
+from sayso.training.parsing import decoder_greedy
 from sayso.training.progress import Means
 from sayso.training.recipe import TrainingConfig
 from sayso.training.sequence import SequenceLoss
 from sayso.training.transducing import transducer_greedy
 
 Say = Callable[[str], None]
+Reader = Callable[[SpeechModel, Tensor, Tensor], list[list[int]]]  # frames (B,T,D) and lengths (B,) to tokens
 
 
 @dataclass
@@ -272,13 +274,13 @@ class Trainer:
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
-        streaming context: by CTC, or by the transducer where that weighs more."""
+        streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
-        weights, given = self.now.weights, (self.tokenizer, items, self.corpus.features)
+        given = (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw, ends=ends):
-            errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
+            errors, words = greedy_errors(self.raw, *given, by=self._judge())
         wer = errors / max(1, words)
         mean = {"ends": self.average.count} if ends and self.average.count else {}
         row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)}
@@ -287,6 +289,13 @@ class Trainer:
         self.say(f"step {self.progress.step}  valid WER {wer:.3f} ({len(items)} clips{of})")
         self.progress.best = min(self.progress.best, wer)
         return wer
+
+    def _judge(self) -> Reader:
+        """Who reads at a validation."""
+        weights, writes = self.now.weights, self.raw.decoder is not None and not self.raw.config.trees.intents
+        if writes and weights.decoder > max(weights.ctc, weights.transducer):
+            return decoder_greedy
+        return transducer_greedy if weights.transducer > weights.ctc else _ctc_greedy
 
     def _checkpoint(self) -> None:
         extra = {
@@ -334,10 +343,10 @@ def greedy_errors(
     items: Sequence[Item],
     features: Callable[[Item], Floats],
     *,
-    transducer: bool = False,
+    by: Reader | None = None,
 ) -> tuple[int, int]:
-    """Word errors and reference words of greedy CTC, or of the greedy ``transducer``, over ``items`` in the model's
-    streaming context."""
+    """Word errors and reference words over ``items`` in the model's streaming context, as read ``by`` greedy CTC or by
+    someone else."""
     model.eval()
     errors = words = 0
     order = sorted(items, key=lambda item: item.frames)
@@ -345,7 +354,7 @@ def greedy_errors(
         group = order[start : start + 16]
         batch = collate([features(item) for item in group], group)
         encoded, frames = model.encoder(batch.features, batch.lengths)
-        heard = transducer_greedy(model, encoded, frames) if transducer else _ctc_greedy(model, encoded, frames)
+        heard = (by or _ctc_greedy)(model, encoded, frames)
         for tokens, item in zip(heard, group, strict=True):
             edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(tokens))
             errors, words = errors + edits.errors, words + edits.length
