@@ -100,7 +100,7 @@ def test_noise_in_training_alone_and_a_bias_that_begins_by_moving_on() -> None:
     assert torch.equal(*again)
     quiet = MochaDecoderConfig(width=8, attention=4, dropout=0.0, noise=0.0).build(6, 9).train()
     assert torch.equal(quiet(labels, frames, lengths), quiet(labels, frames, lengths))
-    assert float(decoder.choice.offset) == -1.0 and float(decoder.choice.scale) == 0.5
+    assert decoder.choice.offset.item() == -1.0 and decoder.choice.scale.item() == 0.5
     assert float(decoder.choice.direction.detach().norm()) > 0
     energy = decoder.choice(torch.randn(1, 8), decoder.memory(frames, lengths).keys[:, 0])
     assert (energy < 0).float().mean() > 0.5

@@ -47,7 +47,7 @@ class ChunkBeamConfig(Config):
     beam: int | None = Field(default=4, ge=1)  # hypotheses that survive a step
     margin: float = Field(default=16.0, gt=0)  # a hypothesis worse than the best by more is dropped
     top_k: int | None = Field(default=16, ge=1)  # labels that a hypothesis goes on with
-    max_symbols: int = Field(default=24, ge=1)  # labels in a chunk
+    max_symbols: int = Field(default=24, ge=1)  # labels in a chunk, on average so far
     commit_chunks: int | None = Field(default=8, ge=1)  # what the best reading heard before that is settled
     nbest: int = Field(default=4, ge=1)
 
@@ -195,7 +195,8 @@ class ChunkBeam:
     def _considered(self, live: Sequence[_Live], log_probs: Doubles) -> tuple[Longs, Longs]:
         """Rows and labels worth scoring."""
         legal = np.zeros(log_probs.shape, dtype=np.bool_)
-        legal[:, 2 : self._end] = np.array([h.labels < self.config.max_symbols for h in live])[:, None]
+        open_ = [h.prefix.depth < self.config.max_symbols * (h.chunk + 1) for h in live]
+        legal[:, 2 : self._end] = np.array(open_)[:, None]
         top_k = self.config.top_k
         if top_k is not None and top_k < self._end - 2:
             best = np.argsort(-log_probs[:, 2 : self._end], axis=1, kind="stable")[:, :top_k] + 2
