@@ -180,3 +180,16 @@ def test_a_lesson_is_of_real_labels_and_ends(decoder: Decoder[Any]) -> None:
     if decoder.aligned:
         unknown = decoder.lesson(labels, counts, frames, LENGTHS, 10, times.masked_fill(times == 7, -1))
         assert unknown.lengths[0] == 0 and unknown.lengths[1:].tolist() == lesson.lengths[1:].tolist()
+
+
+@torch.no_grad()
+def test_what_was_covered_is_the_sum_of_attention(decoder: Decoder[Any]) -> None:
+    if decoder.streams:
+        assert "covered" not in decoder.init_state(2, 9).named(), "frames come and go there"
+        return
+    labels, frames = inputs()
+    _, attention = decoder.attended(labels, frames, LENGTHS)
+    memory, state = decoder.memory(frames, LENGTHS), decoder.init_state(3, 9)
+    for u in range(7):
+        _, state = decoder.step(labels[:, u - 1] if u else torch.zeros(3, dtype=torch.int64), state, memory)
+    torch.testing.assert_close(state.named()["covered"], attention.sum(1), rtol=0, atol=1e-9)

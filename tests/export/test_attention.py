@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from sayso.audio.features import fbank
 from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError
+from sayso.core.trees import TreeSchema
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.speller import joined
 from sayso.decoding.triggered_beam import TriggeredBeamConfig
@@ -23,10 +24,11 @@ from sayso.models.assembly import SpeechModel
 from sayso.models.decoders import DECODERS, STREAMING, DecoderConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.streaming import Context
+from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.runtime.model import Model
 from sayso.runtime.settings import FreeConfig
 from sayso.runtime.speller import GraphSpeller
-from sayso.training.parsing import ModelSpeller, transcribe
+from sayso.training.parsing import ModelSpeller, parse, transcribe
 
 TRANSFORMER = {"kind": "transformer", "width": 24, "layers": 2, "heads": 2, "feedforward": 32, "longest": 40}
 LSTM = {"kind": "lstm", "width": 24, "attention": 16}
@@ -91,11 +93,13 @@ def test_many_steps_are_the_models(spelling: tuple[SpeechModel, Model, Path]) ->
 @torch.no_grad()
 def test_the_floor_says_what_the_workshop_says(spelling: tuple[SpeechModel, Model, Path], parts: Any) -> None:
     model, floor, _ = spelling
-    seen = set()
+    assert model.decoder is not None
+    grammar, seen = TreeGrammar(TreeSchema(), parts.tokenizer.pieces), set()
     for clip in parts.clips:
         features = torch.from_numpy(fbank(clip))
         encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), Context(4, 8))
-        best = transcribe(model, encoded[0, : frames[0]])[0]
+        heard = encoded[0, : frames[0]]
+        best = (transcribe(model, heard) if model.decoder.streams else parse(model, heard, grammar))[0]
         result = floor.understand(clip)
         assert result.decision == "accept" and result.text == parts.tokenizer.decode(best.tokens)
         assert len(result.words) == len(result.text.split())

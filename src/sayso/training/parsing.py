@@ -53,20 +53,14 @@ def parse(
 
 @torch.no_grad()
 def transcribe(model: SpeechModel, encoded: Tensor, config: AttentionDecoderConfig | None = None) -> list[Hypothesis]:
-    """The n-best texts of one utterance's frames (T,D) by the model's decoder: by the search of its own name if it
-    writes
-    while it hears, else by that of ``AttentionBeam`` with CTC. The model should be in eval mode."""
+    """The n-best texts of one utterance's frames (T,D) by a decoder that writes while it hears, with the search of its
+    name. The model should be in eval mode."""
     assert model.decoder is not None, "a model without a decoder"
     log_probs = model.ctc(encoded[None])[0].numpy()
-    speller, end = ModelSpeller(model.decoder), model.config.vocab
-    if not model.decoder.streams:
-        limit = min(AttentionBeamConfig().limit, model.decoder.longest or AttentionBeamConfig().limit)
-        search = AttentionBeam(AttentionBeamConfig(limit=limit))
-        return search.search(predictor(speller, encoded.numpy()), AnyTokens(end + 1, end), log_probs)
     config = streaming_search(model, config)
-    decoder: Any = config.build(speller, end)
+    search: Any = config.build(ModelSpeller(model.decoder), model.config.vocab)
     heard = Both(encoded.numpy(), log_probs) if isinstance(config, TriggeredBeamConfig) else encoded.numpy()
-    found: list[Hypothesis] = decoder.finish(decoder.step(decoder.start(), heard))[0]
+    found: list[Hypothesis] = search.finish(search.step(search.start(), heard))[0]
     return found
 
 

@@ -119,6 +119,12 @@ class LossWeights(Config):
     guided: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
+    def _guided_where_there_is_attention(self) -> Self:
+        if self.guided and not self.decoder:
+            raise ValueError("'guided' shows a decoder where to look; give 'decoder' a weight too")
+        return self
+
+    @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
         if not any(self.by_loss().values()):
             raise ValueError("all losses have weight 0; give at least one a weight")
