@@ -246,8 +246,7 @@ def _free(model: SpeechModel, free: FreeConfig | None) -> FreeConfig:
     if decoder is None or decoder.config.kind != free.search.kind:
         has = "none that writes while it hears" if decoder is None else f"one of kind '{decoder.config.kind}'"
         raise BundleError(f"free: search '{free.search.kind}' needs a decoder of that kind; this model has {has}")
-    frames = {name: value for name, value in dict(decoder.config).items() if name.endswith("_frames")}
-    return free.model_copy(update={"search": free.search.model_copy(update=frames)})
+    return free.model_copy(update={"search": free.search.model_copy(update=decoder.sight)})
 
 
 def _with_language_models(config: ExportConfig, free: FreeConfig) -> tuple[ExportConfig, dict[str, bytes]]:

@@ -67,10 +67,8 @@ def transcribe(model: SpeechModel, encoded: Tensor, config: AttentionDecoderConf
 def streaming_search(model: SpeechModel, config: AttentionDecoderConfig | None = None) -> AttentionDecoderConfig:
     """``config``, default that of the decoder's name, with the decoder's own frames."""
     assert model.decoder is not None and model.decoder.streams, "a decoder that does not stream"
-    settings: Any = model.decoder.config
-    base: Any = config or ATTENTION_DECODERS[settings.kind]()
-    frames = {name: getattr(settings, name) for name in type(base).model_fields if name.endswith("_frames")}
-    return base.model_copy(update=frames)  # type: ignore[no-any-return]
+    chosen = config or ATTENTION_DECODERS[model.decoder.config.kind]()
+    return chosen.model_copy(update=model.decoder.sight)
 
 
 @torch.no_grad()

@@ -67,6 +67,11 @@ class Decoder(nn.Module, ABC, Generic[S]):
         """How many labels ``step`` can write, the end included; None: no limit."""
         return None
 
+    @property
+    def sight(self) -> dict[str, int | None]:
+        """How many frames it hears at a time, by the names that the search of its kind has for them."""
+        return {name: value for name, value in dict(self.config).items() if name.endswith("_frames")}
+
     def forward(self, labels: Tensor, encoded: Tensor, lengths: Tensor, seen: Tensor | None = None) -> Tensor:
         """Labels (B,U), frames (B,T,E) of which ``lengths`` (B,) are real, to logits (B,U+1,V): before each label and
         after the last. No label sees a later one, so padding needs no mask. ``seen`` (B,U+1,T) says which frames each
