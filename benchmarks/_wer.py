@@ -32,12 +32,21 @@ Floats = NDArray[np.float32]
 
 def dev_set(name: str, mels: int, limit: int | None, seed: int) -> tuple[list[str], list[Floats]] | None:
     """Normalised texts and features (T, mels) of a dev set of the corpora; None where it is absent (said on stderr)."""
+    found, settings = recordings(name, limit, seed), FeatureConfig(mels=mels)
+    if found is None:
+        return None
+    return [text for text, _ in found], [fbank(samples, settings) for _, samples in found]
+
+
+def recordings(name: str, limit: int | None, seed: int) -> list[tuple[str, Floats]] | None:
+    """Normalised texts and samples (n,) at 16 kHz of a dev set of the corpora; None where it is absent (said on
+    stderr)."""
     manifest = corpora() / name
     if not manifest.exists():
         skip(name, f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
         return None
-    examples, settings = _choose(read_examples(manifest), limit, seed), FeatureConfig(mels=mels)
-    return [normalise(e.text or "") for e in examples], [fbank(decode.read(e.audio), settings) for e in examples]
+    examples = _choose(read_examples(manifest), limit, seed)
+    return [(normalise(e.text or ""), decode.read(e.audio)) for e in examples]
 
 
 def encoded(

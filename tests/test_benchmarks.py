@@ -144,3 +144,18 @@ def test_cascades_answer_beside_the_bundle(
             assert found[f"clean/{system}", metric, None] == 1, (system, metric)
         assert (f"30dB/{system}", "command_acceptance", None) in found
     assert found["clean/cascade match", "command_acceptance", "bundle"] == 1
+
+
+def test_heads_that_are_compared_have_one_size_and_a_row_each() -> None:
+    bench = runpy.run_path(str(FOLDER / "tradeoffs.py"))
+    found = {name: bench["sized"](name, 40) for name in ("ctc", "chunks", "mocha", "transducer")}
+    assert found["ctc"][1] == 0
+    for name in ("chunks", "mocha"):
+        assert found[name][1] == pytest.approx(found["transducer"][1], rel=0.03)
+    figures = {"wer": {"value": 0.25, "low": 0.2, "high": 0.3}, "mb": 6.5, "final_s": None}
+    lines = bench["table"]({"chunks/commonvoice-v1": figures}).splitlines()
+    assert len(lines) == 3 and len({line.count("|") for line in lines}) == 1
+    assert "0.25 (0.2 to 0.3)" in lines[2] and "6.5" in lines[2] and "its chunk" in lines[2]
+    clips = [("a", np.ones(2)), ("b", np.zeros(3)), ("c", np.ones(1))]
+    ((text, samples),) = bench["joined"](clips, 2)
+    assert text == "a b" and samples.tolist() == [1, 1, 0, 0, 0]

@@ -1,7 +1,9 @@
-"""What every search in the tables must do: contract 5 of DESIGN.md, on random posteriors and a toy transducer."""
+"""What every search in the tables must do: contract 5 of DESIGN.md, on random posteriors, a toy transducer and a toy
+attention decoder."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,20 @@ import pytest
 from pydantic import TypeAdapter
 
 from sayso.core.errors import ConfigError
-from sayso.decoding.decoders import CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
+from sayso.decoding.decoders import ATTENTION_DECODERS, CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
 from sayso.decoding.hypothesis import Hypothesis
+from sayso.decoding.triggered_beam import Both
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "decoding"))
 from small_domains import random_log_probs
-from toy_transducer import Table, Toy, random_packets
+from toy_speller import END, ToySpeller
+from toy_transducer import Table, Toy
 
 CASES = [(kind, None) for kind in CTC_DECODERS] + [
     (kind, memory) for kind in TRANSDUCER_DECODERS for memory in (False, True)
 ]
+CASES += [(kind, None) for kind in ATTENTION_DECODERS]
+LENGTH, RATE = 60, 2
 
 
 class Case:
@@ -29,17 +35,37 @@ class Case:
     def __init__(self, kind: str, memory: bool | None, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.table = Table(rng, 6)
-        if memory is None:
-            self.config: Any = CTC_DECODERS[kind]()
-            self.parts: tuple[Any, ...] = ()
-            self.frames = random_log_probs(rng, 60, 6, sharpness=2.0)
+        if kind in ATTENTION_DECODERS:
+            self.config: Any = ATTENTION_DECODERS[kind]()
+            speller = ToySpeller(rng, monotonic=kind == "mocha", bias={"mocha": 1.0}.get(kind, -1.0))
+            self.parts: tuple[Any, ...] = (speller, END)
+            self.frames: Any = rng.normal(size=(LENGTH, 6)) * 1.5
+            if kind == "triggered":
+                self.frames = Both(self.frames, random_log_probs(rng, LENGTH * RATE, 6, sharpness=2.0))
+        elif memory is None:
+            self.config = CTC_DECODERS[kind]()
+            self.parts = ()
+            self.frames = random_log_probs(rng, LENGTH, 6, sharpness=2.0)
         else:
             toy = Toy(rng, 6, bias=2.0, memory=memory)
             self.config, self.parts = TRANSDUCER_DECODERS[kind](), (toy.predictor, toy.join)
-            self.frames = rng.normal(size=(60, 6)) * 1.5
+            self.frames = rng.normal(size=(LENGTH, 6)) * 1.5
+        self.rows = LENGTH * (RATE if kind == "triggered" else 1)  # what it counts time in
         self.decoder = self.config.build(*self.parts)
 
-    def finish(self, frames: np.ndarray) -> list[Hypothesis]:
+    def cut(self, first: int, last: int, *, backwards: bool = False) -> Any:
+        """Some frames, of these or of the reverse."""
+        if isinstance(self.frames, Both):
+            step = -1 if backwards else 1
+            encoded, log_probs = self.frames.encoded[::step], self.frames.log_probs[::step]
+            return Both(encoded[first:last], log_probs[first * RATE : last * RATE])
+        return (self.frames[::-1] if backwards else self.frames)[first:last]
+
+    def packets(self, rng: np.random.Generator) -> list[Any]:
+        places = [0, *np.sort(rng.integers(0, LENGTH + 1, size=6)).tolist(), LENGTH]
+        return [self.cut(a, b) for a, b in itertools.pairwise(places)]
+
+    def finish(self, frames: Any) -> list[Hypothesis]:
         (found,) = self.decoder.finish(self.decoder.step(self.decoder.start(), frames))
         return found
 
@@ -63,7 +89,7 @@ def test_a_hypothesis_is_whole(kind: tuple[str, bool | None]) -> None:
         for h in found:
             assert len(h.tokens) == len(h.frames) == len(h.ends) == len(h.log_probs)
             assert 0 not in h.tokens and all(p <= 0 for p in h.log_probs)
-            assert all(0 <= a < b <= len(case.frames) for a, b in zip(h.frames, h.ends, strict=True))
+            assert all(0 <= a < b <= case.rows for a, b in zip(h.frames, h.ends, strict=True))
             assert list(h.frames) == sorted(h.frames) and h.score == sum(h.scores.values())
         lengths.append(len(found[0].tokens))
     assert min(lengths) >= 3
@@ -73,7 +99,7 @@ def test_packets_do_not_matter_and_stable_text_stays(kind: tuple[str, bool | Non
     for seed in range(4):
         case, rng = Case(*kind, seed), np.random.default_rng(seed)
         state, stable = case.decoder.start(), ()
-        for part in random_packets(rng, case.frames):
+        for part in case.packets(rng):
             assert case.decoder.step(state, part) is state
             now = case.decoder.stable(state)
             assert now[: len(stable)] == stable
@@ -89,8 +115,8 @@ def test_streams_do_not_see_each_other(kind: tuple[str, bool | None]) -> None:
     case = Case(*kind, 0)
     first, second = case.decoder.start(), case.decoder.start()
     for frame in range(0, 60, 5):
-        case.decoder.step(first, case.frames[frame : frame + 5])
-        case.decoder.step(second, case.frames[::-1][frame : frame + 5])
+        case.decoder.step(first, case.cut(frame, frame + 5))
+        case.decoder.step(second, case.cut(frame, frame + 5, backwards=True))
     assert [shape(h) for h in case.decoder.finish(first)[0]] == [shape(h) for h in case.finish(case.frames)]
 
 
@@ -113,7 +139,7 @@ def test_scorers_plug_in_or_are_refused(kind: tuple[str, bool | None]) -> None:
 
 def test_nothing_gives_the_empty_hypothesis(kind: tuple[str, bool | None]) -> None:
     case = Case(*kind, 0)
-    assert case.finish(case.frames[:0])[0].tokens == ()
+    assert case.finish(case.cut(0, 0))[0].tokens == ()
     assert case.decoder.stable(case.decoder.start()) == ()
 
 

@@ -160,3 +160,43 @@ def test_names_and_limits() -> None:
     with pytest.raises(ConfigError, match="'ctc'"):
         beam.search(toy.predictor, grammar, np.zeros((3, 4)), {"ctc": (table, 1.0)})
     assert AttentionBeamConfig.model_validate_json(beam.config.model_dump_json()) == beam.config
+
+
+class Looking(Toy):
+    """One that looks at a frame for each token: token ``t`` at frame ``t``, half of its attention at least."""
+
+    @property
+    def predictor(self) -> Predictor:
+        def run(labels: np.ndarray, states: list[dict]) -> tuple[np.ndarray, list[dict]]:
+            self.runs += 1
+            after = []
+            for label, state in zip(labels[:, 0].tolist(), states, strict=True):
+                covered = state["covered"].copy()
+                covered[0, label] += 0.6
+                after.append({"history": (*state["history"], label), "covered": covered})
+            return np.stack([self.logits(state["history"][1:]) for state in after]), after
+
+        return Predictor(run, context=1, initial={"history": (), "covered": np.zeros((1, self.size))})
+
+
+def test_coverage_is_worth_what_frames_were_listened_to() -> None:
+    """By enumeration, and with limits it is found as soon as nothing can overtake."""
+    grammar, limit = AnyTokens(6, 4), 5
+    toy = Looking(3, 6)
+    found = AttentionBeam(AttentionBeamConfig.exact(limit, coverage=0.9)).search(toy.predictor, grammar)
+    wanted = {
+        tokens: toy.whole(tokens, grammar.end) + 0.9 * len({0, *tokens}) for tokens in all_meanings(grammar, limit)
+    }
+    assert {h.tokens: h.score for h in found} == pytest.approx(wanted, abs=1e-9)
+    assert all(h.scores["coverage"] == pytest.approx(0.9 * len({0, *h.tokens})) for h in found)
+    few = AttentionBeamConfig.exact(limit, coverage=0.9).model_copy(update={"nbest": 2})
+    assert best_of(AttentionBeam(few).search(Looking(3, 6).predictor, grammar)) == best_of(found[:2])
+    strict = AttentionBeamConfig.exact(limit, coverage=0.9, covered_above=0.7)
+    for h in AttentionBeam(strict).search(toy.predictor, grammar)[:20]:
+        twice = {token for token in h.tokens if h.tokens.count(token) > 1}
+        assert h.scores["coverage"] == pytest.approx(0.9 * len(twice))
+
+
+def test_coverage_needs_a_decoder_that_remembers() -> None:
+    with pytest.raises(ConfigError, match="coverage"):
+        AttentionBeam(AttentionBeamConfig(coverage=0.1)).search(Toy(0, 6).predictor, AnyTokens(6, 4))

@@ -50,7 +50,7 @@ def export(
     from sayso.core.config import override, parse
     from sayso.runtime.settings import FreeConfig
 
-    searched = parse(FreeConfig, override({}, free or []), where="--free")
+    searched = parse(FreeConfig, override({}, free), where="--free") if free else None
     if format not in FORMATS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, FORMATS)}")
     if format == "sherpa" and (domain or clips or name or free):

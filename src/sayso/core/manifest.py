@@ -34,11 +34,13 @@ WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its
 
 
 class StatePair(Config):
-    """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis)."""
+    """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis); None
+    in
+    it is the number of frames of the decoder's memory."""
 
     input: str
     output: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: Literal["float32", "int64"] = "float32"
     initial: float = 0.0  # every element before the first sample
 
@@ -59,7 +61,8 @@ class PassSpec(Config):
     The name ``whole`` says that its graphs take any number of frames, and that at the endpoint they hear the utterance
     again from its beginning as one chunk, whose frames see each other; ``stream`` says up to which length.
 
-    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``),
+    ``search`` is ``graph`` (the domain, settings in the manifest's ``search``), ``free`` (no domain, its ``free``, with
+    the decoder's graphs where that is a search of attention),
     ``open_slots`` (what open slots hold, its ``open_slots``) or ``parser`` (the decoder, its ``parser``).
     """
 

@@ -2,10 +2,11 @@
 
 The decoder is a ``Predictor`` with a context of one label whose output is logits, so that torch or ONNX may stand
 behind it; a ``Constraint`` says which tokens may come next and when the sequence may end. The score is
-``(1 - ctc) log p_attention + ctc log p_ctc + bonus`` a token, plus what scorers add. Illegal tokens are left out
-without renormalising: what the decoder wanted to say elsewhere stays a cost.
+``(1 - ctc) log p_attention + ctc log p_ctc + bonus`` a token, plus what scorers add, plus ``coverage`` for every frame
+that was listened to (Chorowski and Jaitly 2017): against answers that leave speech out or go round in it. Illegal
+tokens are left out without renormalising: what the decoder wanted to say elsewhere stays a cost.
 
-Shape letters: ``n`` hypotheses, ``V`` tokens, the end included.
+Shape letters: ``n`` hypotheses, ``T`` frames, ``V`` tokens, the end included.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sayso.decoding.beam import Doubles, Fusion, Longs, Prefix, Prefixes, Scorer
 from sayso.decoding.ctc_prefix import CtcPrefixScorer
 from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats, Predictor
+from sayso.decoding.speller import COVERED, log_softmax
 
 P = TypeVar("P")
 
@@ -81,6 +83,8 @@ class AttentionBeamConfig(Config):
     top_k: int | None = Field(default=16, ge=1)  # tokens that a hypothesis goes on with
     ctc: float = Field(default=0.3, ge=0, lt=1)  # weight of CTC where there are posteriors
     bonus: float = 0.0  # for every token: against answers that are too short
+    coverage: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # for every frame that is covered
+    covered_above: float = Field(default=0.5, gt=0)  # by so much attention of all tokens together
     limit: int = Field(default=96, ge=1)  # tokens, the end included
     nbest: int = Field(default=4, ge=1)
 
@@ -95,17 +99,20 @@ class AttentionBeamConfig(Config):
 
 
 class _Live(NamedTuple, Generic[P]):
-    """A hypothesis that may go on: its labels, the decoder's log probability of each, where it stands."""
+    """A hypothesis that may go on: its labels, the decoder's log probability of each, where it stands, what its covered
+    frames are worth."""
 
     prefix: Prefix
     log_probs: tuple[float, ...]
     place: P
+    covered: float
 
 
 @dataclass(frozen=True)
 class _Ended:
     prefix: Prefix
     log_probs: tuple[float, ...]  # the end's is the last
+    covered: float
     others: tuple[float, ...]  # of the scorers
     score: float
 
@@ -140,13 +147,13 @@ class AttentionBeam:
         run = _Run(c, constraint, Fusion("attention", scorers), own, tuple(scorers))
         root = run.fusion.root()
         root.predicted = decoder.start()
-        live = [_Live(root, (), constraint.start(c.limit))]
-        tree = Prefixes(root)
+        live = [_Live(root, (), constraint.start(c.limit), run.covered(root))]
+        tree, frames = Prefixes(root), run.frames(root)
         for step in range(c.limit):
             live = run.advance(live, tree, decoder)
             if bounded and len(run.ended) >= c.nbest:
                 run.keep_nbest()
-                rest = max(0.0, c.bonus) * (c.limit - step - 1)
+                rest = max(0.0, c.bonus) * (c.limit - step - 1) + c.coverage * frames
                 live = [h for h in live if run.score(h) + rest > run.ended[-1].score]
             if not live:
                 break
@@ -165,8 +172,26 @@ class _Run(Generic[P]):
         self.ended: list[_Ended] = []
 
     def score(self, h: _Live[P]) -> float:
-        """Of an unfinished hypothesis."""
+        """Of an unfinished hypothesis, without what it covers."""
         return self._own(h.log_probs) + h.prefix.total
+
+    def frames(self, prefix: Prefix) -> int:
+        """How many there are to cover; 0 where nobody asks."""
+        return len(self._attention(prefix)) if self.config.coverage else 0
+
+    def covered(self, prefix: Prefix) -> float:
+        """What the frames are worth that a prefix covers, those included that its next token listens to."""
+        if not self.config.coverage:
+            return 0.0
+        return self.config.coverage * int((self._attention(prefix) > self.config.covered_above).sum())
+
+    def _attention(self, prefix: Prefix) -> Floats:
+        """(T,): how much was listened to each frame."""
+        state = None if prefix.predicted is None else prefix.predicted.state
+        if not isinstance(state, dict) or COVERED not in state:
+            raise ConfigError("'coverage' needs a decoder that remembers what it listened to; set it to 0")
+        found: Floats = state[COVERED][0]
+        return found
 
     def keep_nbest(self) -> None:
         """Best first; equal scores keep the order of their ends."""
@@ -176,6 +201,7 @@ class _Run(Generic[P]):
         """As everyone sees it."""
         scores: Mapping[str, float] = {
             "attention": self._own(ended.log_probs),
+            **({"coverage": ended.covered} if self.config.coverage else {}),
             **dict(zip(self.names, ended.others, strict=True)),
         }
         return Hypothesis(tokens=ended.prefix.tokens, log_probs=ended.log_probs[:-1], scores=scores)
@@ -183,14 +209,14 @@ class _Run(Generic[P]):
     def advance(self, live: list[_Live[P]], tree: Prefixes, decoder: Predictor) -> list[_Live[P]]:
         """One more token for every hypothesis; those that end are put aside."""
         prefixes = [h.prefix for h in live]
-        log_probs = _log_softmax(np.concatenate([_said(prefix) for prefix in prefixes]))
+        log_probs = log_softmax(np.concatenate([_said(prefix) for prefix in prefixes]))
         legal = np.stack([self.constraint.legal(h.place) for h in live])
         self._end(live, np.flatnonzero(legal[:, self.constraint.end]), log_probs[:, self.constraint.end])
         legal[:, self.constraint.end] = False
         rows, tokens = self._considered(np.where(legal, log_probs, -np.inf), legal)
         if not len(rows):
             return []
-        base = np.array([self._own(h.log_probs) for h in live])
+        base = np.array([self._own(h.log_probs) + h.covered for h in live])
         added = base[rows] + self.own * log_probs[rows, tokens] + self.config.bonus
         ranked = added + self.fusion.extended(prefixes, rows, tokens)
         kept = survivors(ranked, self.config.beam, self.config.margin)
@@ -199,14 +225,14 @@ class _Run(Generic[P]):
             child = tree.child(prefixes[row], token)
             self.fusion.fill(child)
             place = self.constraint.advance(live[row].place, token)
-            found.append(_Live(child, (*live[row].log_probs, float(log_probs[row, token])), place))
+            found.append(_Live(child, (*live[row].log_probs, float(log_probs[row, token])), place, 0.0))
         before = [prefixes[row].predicted for row in rows[kept].tolist()]
         after = decoder.extend([item for item in before if item is not None], tokens[kept].tolist())
         for h, predicted in zip(found, after, strict=True):
             h.prefix.predicted = predicted
         for prefix in prefixes:
             prefix.release()
-        return found
+        return [h._replace(covered=self.covered(h.prefix)) for h in found]
 
     def _end(self, live: Sequence[_Live[P]], rows: Longs, log_probs: Doubles) -> None:
         chosen = [live[row] for row in rows.tolist()]
@@ -214,7 +240,7 @@ class _Run(Generic[P]):
         for h, row, ending in zip(chosen, rows.tolist(), endings.tolist(), strict=True):
             others = tuple(a + b for a, b in zip(h.prefix.scores, ending, strict=True))
             said = (*h.log_probs, float(log_probs[row]))
-            self.ended.append(_Ended(h.prefix, said, others, self._own(said) + sum(others)))
+            self.ended.append(_Ended(h.prefix, said, h.covered, others, self._own(said) + h.covered + sum(others)))
 
     def _considered(self, scores: Doubles, legal: NDArray[np.bool_]) -> tuple[Longs, Longs]:
         """Rows and tokens worth scoring: the ``top_k`` best legal ones of every row."""
@@ -233,9 +259,3 @@ class _Run(Generic[P]):
 def _said(prefix: Prefix) -> Doubles:
     assert prefix.predicted is not None, "a prefix that was released"
     return np.asarray(prefix.predicted.out, dtype=np.float64)
-
-
-def _log_softmax(logits: Doubles) -> Doubles:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    found: Doubles = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return found

@@ -60,8 +60,9 @@ class Decoder(Protocol, Generic[S]):
         """A stream before any frame."""
         ...
 
-    def step(self, state: S, frames: NDArray[np.floating]) -> S:
-        """Advance in place over (T, V) log posteriors (CTC) or (T, D) encoder frames; T may be 0. Returns ``state``."""
+    def step(self, state: S, frames: Any) -> S:
+        """Advance in place over (T, V) log posteriors (CTC), (T, D) encoder frames, or a pair of both
+        (``triggered_beam.Both``); T may be 0. Returns ``state``."""
         ...
 
     def partial(self, state: S) -> Hypothesis:

@@ -23,6 +23,7 @@ from sayso.core.errors import BundleError
 from sayso.core.manifest import WHOLE, IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
+from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs, hears_whole
@@ -47,9 +48,11 @@ class ExportConfig(Config):
     """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
 
     ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are; so is ``free``,
-    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle; and so is
-    ``open_slots``, the model that hears open slots again at the endpoint. ``whole``: utterances up to ``whole_s`` of
-    ``stream`` are heard again whole at the endpoint, where the encoder gains by that. ``calibration`` may
+    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle, that a search of a
+    decoder that writes while it hears takes that decoder's frames, and that None is that search where the model has
+    such a decoder, else the best path of CTC; and so is ``open_slots``, the model that hears open slots again at the
+    endpoint. ``whole``: utterances up to ``whole_s`` of ``stream`` are heard again whole at the endpoint, where the
+    encoder gains by that and the search of the text does not depend on chunks. ``calibration`` may
     be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     """
 
@@ -64,7 +67,7 @@ class ExportConfig(Config):
     intents: tuple[IntentSpec, ...] = ()
     calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
-    free: FreeConfig = FreeConfig()
+    free: FreeConfig | None = None
     open_slots: OpenSlotConfig | None = None
     parser: AttentionBeamConfig = AttentionBeamConfig()
     combine: dict[str, Any] = Field(default_factory=dict)
@@ -93,14 +96,16 @@ def export_bundle(
     the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
     """
     _check(model, tokenizer, automaton)
-    config, language = _with_language_models(config)
+    free = _free(model, config.free)
+    config, language = _with_language_models(config, free)
     features = FeatureConfig(mels=model.config.encoder.mels)
     heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
     exact = export_graphs(model, config.chunk_frames, config.left_frames)
     error = verify_graphs(
         model, exact, heard[:_PROOF_CLIPS] or [_noise(features)], config.chunk_frames, config.left_frames
     )
-    unused: tuple[Role, ...] = () if automaton is None else ("memory", "decoder")
+    attends = isinstance(free.search, AttentionDecoderConfig)
+    unused: tuple[Role, ...] = () if attends or _parses(model, automaton) else ("memory", "decoder")
     if automaton is None or not automaton.lexicon:
         unused = (*unused, "phones")
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
@@ -151,11 +156,12 @@ def _manifest(
     features = FeatureConfig(mels=model.config.encoder.mels)
     frame_ms = round(FACTOR * features.shift_ms)
     context = Context(config.chunk_frames, config.left_frames)
-    parses = "decoder" in graphs
+    parses, free = _parses(model, automaton), config.free or FreeConfig()
     second = (PassSpec(name="parse", when="endpoint", graphs=("memory", "decoder"), search="parser"),) if parses else ()
-    first: list[Role] = [role for role in _STREAMED if role in graphs]
+    attends = isinstance(free.search, AttentionDecoderConfig)
+    first = tuple(role for role in (*_STREAMED, *(("memory", "decoder") if attends else ())) if role in graphs)
     search = "graph" if automaton else "free"
-    again = PassSpec(name=WHOLE, when="endpoint", graphs=tuple(first), search=search)
+    again = PassSpec(name=WHOLE, when="endpoint", graphs=first, search=search)
     return Manifest(
         name=config.name,
         description=config.description,
@@ -169,8 +175,8 @@ def _manifest(
         label_context=model.predictor.context,
         features=features.model_dump(mode="json"),
         passes=(
-            PassSpec(name="first", when="chunk", graphs=tuple(first), search=search),
-            *((again,) if config.whole and hears_whole(model) else ()),
+            PassSpec(name="first", when="chunk", graphs=first, search=search),
+            *((again,) if config.whole and hears_whole(model) and not attends else ()),
             PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
             *((PassSpec(name="open slots", when="endpoint", search="open_slots"),) if config.open_slots else ()),
             *second,
@@ -185,7 +191,7 @@ def _manifest(
         trees=model.config.trees if parses else None,
         parser=config.parser.model_dump(mode="json") if parses else {},
         search=config.search,
-        free=config.free.model_dump(mode="json"),
+        free=free.model_dump(mode="json"),
         open_slots={} if config.open_slots is None else config.open_slots.model_dump(mode="json"),
         combine=config.combine,
         policy=config.policy,
@@ -237,14 +243,32 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
         raise BundleError(f"the model's intent head was not trained on: {', '.join(strange)}; build the domain again")
 
 
-def _with_language_models(config: ExportConfig) -> tuple[ExportConfig, dict[str, bytes]]:
+def _parses(model: SpeechModel, automaton: Automaton | None) -> bool:
+    """Whether the decoder writes at the endpoint what was meant or said."""
+    return automaton is None and model.decoder is not None and not model.decoder.streams
+
+
+def _free(model: SpeechModel, free: FreeConfig | None) -> FreeConfig:
+    """The search of free text, with the frames that the model's decoder was trained with."""
+    decoder = model.decoder if model.decoder is not None and model.decoder.streams else None
+    if free is None:
+        free = FreeConfig() if decoder is None else FreeConfig(search=ATTENTION_DECODERS[decoder.config.kind]())
+    if not isinstance(free.search, AttentionDecoderConfig):
+        return free
+    if decoder is None or decoder.config.kind != free.search.kind:
+        has = "none that writes while it hears" if decoder is None else f"one of kind '{decoder.config.kind}'"
+        raise BundleError(f"free: search '{free.search.kind}' needs a decoder of that kind; this model has {has}")
+    return free.model_copy(update={"search": free.search.model_copy(update=decoder.sight)})
+
+
+def _with_language_models(config: ExportConfig, free: FreeConfig) -> tuple[ExportConfig, dict[str, bytes]]:
     """The settings as the bundle has them, and the packed files that they name there."""
     files: dict[str, bytes] = {}
-    lm, opened = config.free.lm, config.open_slots
+    lm, opened = free.lm, config.open_slots
     if lm is not None:
         files[LM] = _packed(lm.file)
-        free = config.free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
-        config = config.model_copy(update={"free": free})
+        free = free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
+    config = config.model_copy(update={"free": free})
     if opened is not None and opened.file is not None:
         files[OPEN] = _packed(opened.file)
         config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": OPEN})})

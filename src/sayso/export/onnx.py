@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from sayso.core.manifest import GraphSpec, Role, StatePair
 from sayso.models.assembly import CtcHead, SpeechModel
-from sayso.models.decoders import Decoder
-from sayso.models.decoders.transformer import Memory
+from sayso.models.decoders import Decoder, Memory
 from sayso.models.heads import IntentHead, SlotHead
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
@@ -121,7 +120,7 @@ class _Predictor(nn.Module):
 
 
 class _Memory(nn.Module):
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder[Any]) -> None:
         super().__init__()
         self.decoder = decoder
 
@@ -131,7 +130,7 @@ class _Memory(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, decoder: Decoder, names: Sequence[str], kind: Any) -> None:
+    def __init__(self, decoder: Decoder[Any], names: Sequence[str], kind: Any) -> None:
         super().__init__()
         self.decoder, self._names, self._kind = decoder, tuple(names), kind
 
@@ -191,15 +190,15 @@ def _predictor(model: SpeechModel) -> Exported:
     return _export(_Predictor(model, list(tensors), type(state)), (labels, *tensors.values()), names)
 
 
-def _pairs(tensors: Mapping[str, Tensor]) -> tuple[StatePair, ...]:
-    """States that begin with zeros, as the manifest tells them."""
+def _pairs(tensors: Mapping[str, Tensor], by_frame: Sequence[str] = ()) -> tuple[StatePair, ...]:
+    """States that begin with zeros, as the manifest tells them; those ``by_frame`` have a number for each frame."""
     pairs = []
     for name, tensor in tensors.items():
         assert not tensor.any(), f"state {name} does not begin with zeros"
         pair = StatePair(
             input=name,
             output=f"{name}_next",
-            shape=tuple(tensor.shape[1:]),
+            shape=(None,) if name in by_frame else tuple(tensor.shape[1:]),
             dtype="int64" if tensor.dtype == torch.int64 else "float32",
         )
         pairs.append(pair)
@@ -226,15 +225,17 @@ def _slots(head: SlotHead, width: int) -> Exported:
     return _export(_Slots(head), arguments, names)
 
 
-def _decoder(decoder: Decoder, width: int) -> dict[Role, Exported]:
-    """What is kept of the frames, once an utterance, and a step over it."""
+def _decoder(decoder: Decoder[Any], width: int) -> dict[Role, Exported]:
+    """What is kept of the frames, once an utterance or a piece of it, and a step over it."""
     frames, counts = torch.zeros(2, 3, width), torch.full((2,), 3)
     kept = {f"memory_{name}": tensor for name, tensor in decoder.memory(frames, counts).named().items()}
     memory = _Names("memory", ("x", "lengths"), tuple(kept), free=_FRAMES)
-    state = decoder.init_state(2)
+    state, longer = decoder.init_state(2, 3), decoder.init_state(2, 4).named()
     tensors = state.named()
-    free = {name: {1 if tensor.dtype == torch.bool else 2: _FREE} for name, tensor in kept.items()}
-    step = _Names("decoder", ("labels", *kept), ("logits",), _pairs(tensors), free)
+    by_frame = [name for name, tensor in tensors.items() if tensor.shape != longer[name].shape]
+    axes = {name: 1 if tensor.dtype == torch.bool else 2 for name, tensor in kept.items()} | dict.fromkeys(by_frame, 1)
+    free = {name: {axis: _FREE} for name, axis in axes.items()}
+    step = _Names("decoder", ("labels", *kept), ("logits",), _pairs(tensors, by_frame), free)
     arguments = (torch.zeros(2, dtype=torch.int64), *kept.values(), *tensors.values())
     return {
         "memory": _export(_Memory(decoder), (frames, counts), memory),

@@ -159,13 +159,13 @@ def _labels(model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor)
     return worst
 
 
-def _written(decoder: Decoder, sessions: Mapping[Role, Graph], encoded: Tensor) -> float:
+def _written(decoder: Decoder[Any], sessions: Mapping[Role, Graph], encoded: Tensor) -> float:
     """A few labels, made up from their number, over frames (1, C, D)."""
     lengths = torch.tensor([encoded.shape[1]])
-    memory, state = decoder.memory(encoded, lengths), decoder.init_state(1)
+    memory, state = decoder.memory(encoded, lengths), decoder.init_state(1, encoded.shape[1])
     kept, _ = sessions["memory"].run({"x": encoded.numpy(), "lengths": lengths.numpy()})
-    worst, cache = 0.0, sessions["decoder"].start()
-    for label in range(min(4, decoder.config.longest)):
+    worst, cache = 0.0, sessions["decoder"].start(frames=encoded.shape[1])
+    for label in range(min(4, decoder.longest or 4)):
         expected, state = decoder.step(torch.tensor([label]), state, memory)
         got, cache = sessions["decoder"].run({"labels": np.array([label]), **kept}, cache)
         worst = max(worst, _apart(expected, got["logits"]))

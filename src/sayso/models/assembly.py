@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from sayso.core.config import Config, parse
 from sayso.core.errors import ConfigError
 from sayso.core.files import whole
 from sayso.core.trees import TreeSchema
-from sayso.models.decoders import DecoderConfig
+from sayso.models.decoders import STREAMING, Decoder, DecoderConfig
 from sayso.models.encoders import Encoder, EncoderConfig
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
@@ -47,6 +47,12 @@ class ModelConfig(Config):
     heads: HeadConfig = HeadConfig()
     decoder: DecoderConfig | None = None
     trees: TreeSchema = TreeSchema()
+
+    @model_validator(mode="after")
+    def _streams_write_texts(self) -> Self:
+        if self.decoder is not None and self.trees.intents and self.decoder.kind in STREAMING:
+            raise ValueError(f"a decoder of kind '{self.decoder.kind}' writes transcripts; leave model.trees out")
+        return self
 
     def build(self) -> SpeechModel:
         """Randomly initialised model."""
@@ -84,7 +90,7 @@ class SpeechModel(nn.Module):
         self.slots = SlotHead(heads, width, config.vocab) if heads.tags else None
         # last: the same seed draws what it drew before there were decoders
         size = config.trees.size(config.vocab)
-        self.decoder = None if config.decoder is None else config.decoder.build(width, size)
+        self.decoder: Decoder[Any] | None = None if config.decoder is None else config.decoder.build(width, size)
         self.phones = CtcHead(width, len(PHONES), config.ctc_rate) if config.phones else None
 
 

@@ -28,13 +28,14 @@ from sayso.decoding.arpa import load_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.beam import Scorers
 from sayso.decoding.ctc_beam import CtcBeamConfig
-from sayso.decoding.decoders import CTC_DECODERS
+from sayso.decoding.decoders import CTC_DECODERS, AttentionDecoderConfig
 from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
 from sayso.decoding.hypothesis import Decoder
 from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
 from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
 from sayso.decoding.predictor import Predictor
+from sayso.decoding.triggered_beam import Both, TriggeredBeamConfig
 from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration, tempered
 from sayso.nlu.policy import PolicyConfig
@@ -42,6 +43,7 @@ from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.runtime.graphs import Graph, State, split, stack
 from sayso.runtime.parser import Parser
 from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
+from sayso.runtime.speller import GraphSpeller
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -159,11 +161,26 @@ class Engine:
         """Whether a search may ask the transducer."""
         return "predictor" in self._graphs and "joiner" in self._graphs
 
+    def free_input(self, heard: Heard) -> Any:
+        """What the search of the free text takes of a chunk."""
+        search = self.free_config.search
+        if isinstance(search, TriggeredBeamConfig):
+            return Both(heard.encoded, heard.log_probs)
+        return heard.log_probs if self.free_config.by_ctc else heard.encoded
+
     def _free(self) -> Decoder[Any]:
         """The search of the free text; it holds no stream."""
         search, scorers = self.free_config.search, self._scorers(self.free_config.lm)
         if isinstance(search, CtcGreedyConfig | CtcBeamConfig):
             return search.build(scorers)
+        if isinstance(search, AttentionDecoderConfig):
+            speller = self._speller()
+            if speller is None:
+                raise BundleError(
+                    f"{self.bundle.where}/bundle.json: free: search '{search.kind}' needs the graphs 'memory' and "
+                    f"'decoder', which this bundle lacks; choose {' or '.join(CTC_DECODERS)}"
+                )
+            return search.build(speller, self.tokenizer.size, scorers)
         if not self.has_transducer:
             raise BundleError(
                 f"{self.bundle.where}/bundle.json: free: search '{search.kind}' needs the graphs 'predictor' and "
@@ -173,11 +190,17 @@ class Engine:
 
     def _parser(self) -> Parser | None:
         """The second pass that writes meanings, where the bundle has one."""
-        memory, decoder, schema = self.graph("memory"), self.graph("decoder"), self.manifest.trees
-        if memory is None or decoder is None or schema is None:
+        speller, schema = self._speller(), self.manifest.trees
+        if speller is None or schema is None:
             return None
-        grammar = TreeGrammar(schema, self.tokenizer.pieces)
-        return Parser(memory, decoder, grammar, self._settings(AttentionBeamConfig, "parser"))
+        return Parser(
+            speller, TreeGrammar(schema, self.tokenizer.pieces), self._settings(AttentionBeamConfig, "parser")
+        )
+
+    def _speller(self) -> GraphSpeller | None:
+        """The attention decoder, where the bundle has one."""
+        memory, decoder = self.graph("memory"), self.graph("decoder")
+        return None if memory is None or decoder is None else GraphSpeller(memory, decoder)
 
     def _scorers(self, config: LanguageModelConfig | None) -> Scorers | None:
         """The bundle's language model and its weight."""

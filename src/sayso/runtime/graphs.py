@@ -43,9 +43,12 @@ class Graph:
         self._dtypes = have
         self._fetch = [*spec.outputs, *(pair.output for pair in spec.states)]
 
-    def start(self, batch: int = 1) -> State:
-        """The state of ``batch`` streams before the first sample."""
-        return {pair.input: np.full((batch, *pair.shape), pair.initial, dtype=pair.dtype) for pair in self.spec.states}
+    def start(self, batch: int = 1, frames: int = 0) -> State:
+        """The state of ``batch`` streams before the first sample; ``frames`` is what a state has for each of."""
+        shapes = {pair.input: [frames if size is None else size for size in pair.shape] for pair in self.spec.states}
+        return {
+            pair.input: np.full((batch, *shapes[pair.input]), pair.initial, pair.dtype) for pair in self.spec.states
+        }
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> tuple[dict[str, Array], State]:
         """Outputs by name and the next state; without ``state``, from before the first sample.

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sayso.core.errors import DataError
 from sayso.decoding.align import align
 from sayso.decoding.attention_beam import AttentionBeam, AttentionBeamConfig
 from sayso.decoding.hypothesis import Hypothesis
-from sayso.decoding.predictor import Floats, Predictor
+from sayso.decoding.predictor import Floats
+from sayso.decoding.speller import Speller, predictor
 from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.nlu.trees import Parts, words
-from sayso.runtime.graphs import Graph, State, split, stack
 
 
 @dataclass(frozen=True)
@@ -31,24 +28,17 @@ class Parsed:
 
 
 class Parser:
-    """The graphs ``memory`` and ``decoder`` behind a search under ``grammar``; holds no stream."""
+    """A decoder behind a search under ``grammar``; holds no stream."""
 
-    def __init__(self, memory: Graph, decoder: Graph, grammar: TreeGrammar, config: AttentionBeamConfig) -> None:
-        self._memory, self._decoder, self._grammar = memory, decoder, grammar
-        longest = next(pair.shape[1] for pair in decoder.spec.states if len(pair.shape) == 3)
-        self._search = AttentionBeam(config.model_copy(update={"limit": min(config.limit, longest)}))
+    def __init__(self, speller: Speller, grammar: TreeGrammar, config: AttentionBeamConfig) -> None:
+        self._speller, self._grammar = speller, grammar
+        limit = config.limit if speller.longest is None else min(config.limit, speller.longest)
+        self._search = AttentionBeam(config.model_copy(update={"limit": limit}))
         self._coupled = grammar.schema.form == "coupled"
 
     def parse(self, encoded: Floats, log_probs: Floats) -> Parsed:
         """The meaning of encoder frames (T, D) and their posteriors (R, V), T at least 1."""
-        kept, _ = self._memory.run({"x": encoded[None], "lengths": np.array([len(encoded)])})
-
-        def run(labels: NDArray[np.int64], states: list[State]) -> tuple[Floats, list[State]]:
-            memory = {name: np.repeat(value, len(states), axis=0) for name, value in kept.items()}
-            out, following = self._decoder.run({"labels": labels[:, 0], **memory}, stack(states))
-            return out["logits"], split(following, len(states))
-
-        decoder = Predictor(run, context=1, initial=self._decoder.start())
+        decoder = predictor(self._speller, encoded)
         best = self._search.search(decoder, self._grammar, log_probs if self._coupled else None)[0]
         parts = self._grammar.decode(best.tokens)
         if not self._coupled:

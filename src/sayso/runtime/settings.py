@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from sayso.core.config import Config
 from sayso.decoding.ctc_beam import CtcBeamConfig
-from sayso.decoding.decoders import CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
+from sayso.decoding.decoders import ATTENTION_DECODERS, CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+from sayso.decoding.triggered_beam import TriggeredBeamConfig
 
 
 class LanguageModelConfig(Config):
@@ -37,7 +38,8 @@ class FreeConfig(Config):
     @model_validator(mode="after")
     def _one_path_needs_no_model(self) -> Self:
         if self.lm is not None and isinstance(self.search, CtcGreedyConfig | TransducerGreedyConfig):
-            beams = [kind for kind in (*CTC_DECODERS, *TRANSDUCER_DECODERS) if "greedy" not in kind]
+            every = (*CTC_DECODERS, *TRANSDUCER_DECODERS, *ATTENTION_DECODERS)
+            beams = [kind for kind in every if "greedy" not in kind]
             raise ValueError(
                 f"'lm' cannot change what the one path of search '{self.search.kind}' says; choose {', '.join(beams)}"
             )
@@ -45,8 +47,8 @@ class FreeConfig(Config):
 
     @property
     def by_ctc(self) -> bool:
-        """Whether the search reads the CTC head's posteriors; else it asks the transducer."""
-        return isinstance(self.search, CtcGreedyConfig | CtcBeamConfig)
+        """Whether the search counts time in rows of the CTC head's posteriors; else it does in encoder frames."""
+        return isinstance(self.search, CtcGreedyConfig | CtcBeamConfig | TriggeredBeamConfig)
 
 
 class CombineConfig(Config):

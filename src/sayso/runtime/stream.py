@@ -241,8 +241,7 @@ class Stream:
         """Move the decoders over one chunk."""
         if self._search is not None and self._graph is not None:
             self._graph = self._search.step(self._graph, heard.grammar)
-        free = self._engine.free
-        self._free = free.step(self._free, heard.log_probs if self._engine.free_config.by_ctc else heard.encoded)
+        self._free = self._engine.free.step(self._free, self._engine.free_input(heard))
         self._nonblank += int((heard.log_probs.argmax(1) != 0).sum())
         if heard.intent is not None:
             self._intent = heard.intent

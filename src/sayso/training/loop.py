@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,21 +20,21 @@ import lightning_fabric
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sayso.core.errors import ConfigError, nearest
 from sayso.core.files import aside, whole
-from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
-from sayso.models.assembly import CtcHead, SpeechModel, save_checkpoint
+from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.batches import Batcher, Floats, Item, augment, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
 from sayso.training.curriculum import Curriculum, ranks_of
 from sayso.training.difficulty import clip_losses, lengths, noisiness
+from sayso.training.greedy import Reader, greedy_errors, phone_errors
 from sayso.training.noise import noisy
 from sayso.training.objective import Aids, Objective
+from sayso.training.parsing import decoder_greedy
 from sayso.training.progress import Means
 from sayso.training.recipe import TrainingConfig
 from sayso.training.sequence import SequenceLoss
@@ -272,13 +272,13 @@ class Trainer:
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
-        streaming context: by CTC, or by the transducer where that weighs more."""
+        streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
-        weights, given = self.now.weights, (self.tokenizer, items, self.corpus.features)
+        given = (self.tokenizer, items, self.corpus.features)
         with self.average.applied(self.raw, ends=ends):
-            errors, words = greedy_errors(self.raw, *given, transducer=weights.transducer > weights.ctc)
+            errors, words = greedy_errors(self.raw, *given, by=self._judge())
             wrong, phones = phone_errors(self.raw, items, self.corpus.features)
         wer = errors / max(1, words)
         mean = {"ends": self.average.count} if ends and self.average.count else {}
@@ -290,6 +290,13 @@ class Trainer:
         self.say(f"step {self.progress.step}  valid WER {wer:.3f}{heard} ({len(items)} clips{of})")
         self.progress.best = min(self.progress.best, wer)
         return wer
+
+    def _judge(self) -> Reader | None:
+        """Who reads at a validation; None: CTC."""
+        weights, writes = self.now.weights, self.raw.decoder is not None and not self.raw.config.trees.intents
+        if writes and weights.decoder > max(weights.ctc, weights.transducer):
+            return decoder_greedy
+        return transducer_greedy if weights.transducer > weights.ctc else None
 
     def _checkpoint(self) -> None:
         extra = {
@@ -339,54 +346,3 @@ def _check_names(model: SpeechModel, config: TrainingConfig) -> None:
         if not any(name.startswith(start) for name in names):
             parts = {".".join(name.split(".")[:depth]) for name in names for depth in (1, 2)}
             raise ConfigError(f"{where}: no parameter's name begins with '{start}'; {nearest(start, parts)}")
-
-
-@torch.no_grad()
-def greedy_errors(
-    model: SpeechModel,
-    tokenizer: Tokenizer,
-    items: Sequence[Item],
-    features: Callable[[Item], Floats],
-    *,
-    transducer: bool = False,
-) -> tuple[int, int]:
-    """Word errors and reference words of greedy CTC, or of the greedy ``transducer``, over ``items`` in the model's
-    streaming context."""
-    errors = words = 0
-    for group, encoded, frames in _encoded(model, items, features):
-        heard = transducer_greedy(model, encoded, frames) if transducer else _ctc_greedy(model.ctc, encoded, frames)
-        for tokens, item in zip(heard, group, strict=True):
-            edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(tokens))
-            errors, words = errors + edits.errors, words + edits.length
-    return errors, words
-
-
-@torch.no_grad()
-def phone_errors(model: SpeechModel, items: Sequence[Item], features: Callable[[Item], Floats]) -> tuple[int, int]:
-    """Phone errors and reference phones of greedy CTC, as ``greedy_errors``; none without a head for them."""
-    errors = phones = 0
-    known = [item for item in items if item.pronounced]
-    for group, encoded, frames in _encoded(model, known, features) if model.phones is not None else ():
-        assert model.phones is not None
-        for found, item in zip(_ctc_greedy(model.phones, encoded, frames), group, strict=True):
-            edits = word_errors(" ".join(map(str, item.pronounced)), " ".join(map(str, found)))
-            errors, phones = errors + edits.errors, phones + edits.length
-    return errors, phones
-
-
-def _encoded(
-    model: SpeechModel, items: Sequence[Item], features: Callable[[Item], Floats]
-) -> Iterator[tuple[list[Item], Tensor, Tensor]]:
-    """Items of like length, their encoder frames (B,T,D) in the model's streaming context, and how many each has."""
-    model.eval()
-    order = sorted(items, key=lambda item: item.frames)
-    for start in range(0, len(order), 16):
-        group = order[start : start + 16]
-        batch = collate([features(item) for item in group], group)
-        yield group, *model.encoder(batch.features, batch.lengths)
-
-
-def _ctc_greedy(head: CtcHead, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Labels of every row of encoder frames (B,T,D)."""
-    decoder, log_probs, rows = CtcGreedy(), head(encoded).numpy(), lengths * head.rate
-    return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(rows.tolist())]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import consistency_loss, cross_entropy_loss, ctc_loss, label_loss
-from sayso.losses.alignment import ctc_emission_frames
+from sayso.losses import consistency_loss, cross_entropy_loss, ctc_loss, guided_attention_loss, label_loss
+from sayso.losses.alignment import ctc_alignment, ctc_emission_frames, first_said
 from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
@@ -133,7 +133,7 @@ def objective(
         each = (tags.float().flatten(0, 1), batch.tags.flatten())
         losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
     if weights.decoder > 0 and bool((batch.tree_lengths > 0).any()):
-        losses["decoder"] = _decoder(model, batch, encoded, frames, weights.decoder_smoothing)
+        losses |= _decoder(model, batch, encoded, frames, weights)
     return losses
 
 
@@ -159,15 +159,31 @@ def _consistency(log_probs: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
     return (loss / lengths[::2].clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
-def _decoder(model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, smoothing: float) -> Tensor:
-    """Per token, the end included, over the rows whose tree is known."""
+def _decoder(
+    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Per token, ends included, over the rows whose tree is known and that teach something."""
     assert model.decoder is not None, "a weight for a decoder that the model does not have"
-    known = batch.tree_lengths > 0
-    trees, lengths = batch.trees[known], batch.tree_lengths[known]
-    logits = model.decoder(trees, encoded[known], frames[known])
-    targets = functional.pad(trees, (0, 1)).scatter(1, lengths[:, None], model.config.vocab)  # the end
-    loss = cross_entropy_loss(logits, targets, lengths + 1, smoothing, reduction="none")
-    return (loss / (lengths + 1)).mean()
+    known, end = batch.tree_lengths > 0, model.config.vocab
+    trees, counts, heard, lengths = batch.trees[known], batch.tree_lengths[known], encoded[known], frames[known]
+    times = _times(model, heard, lengths, trees, counts) if model.decoder.aligned else None
+    lesson = model.decoder.lesson(trees, counts, heard, lengths, end, times)
+    per, taught = lesson.lengths.clamp(min=1), (lesson.lengths > 0).sum().clamp(min=1)
+    loss = cross_entropy_loss(
+        lesson.logits, lesson.targets, lesson.lengths, weights.decoder_smoothing, reduction="none"
+    )
+    found = {"decoder": (loss / per).sum() / taught}
+    if weights.guided > 0:
+        found["guided"] = guided_attention_loss(lesson.attention, lesson.lengths, lengths, reduction="sum") / taught
+    return found
+
+
+@torch.no_grad()
+def _times(model: SpeechModel, encoded: Tensor, frames: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """The frame (B,U) in which the model's own CTC first says each label; -1 where it cannot say them all."""
+    rate = model.ctc.rate
+    path = ctc_alignment(model.ctc(encoded), labels, frames * rate, counts)
+    return first_said(path, labels.shape[1]).div(rate, rounding_mode="floor")
 
 
 def _transducer(

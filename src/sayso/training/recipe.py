@@ -101,7 +101,8 @@ class LossWeights(Config):
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
     linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``sequence``: expected word
     errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of
-    what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens.
+    what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
+    what of its attention strays from the diagonal costs (Tachibana et al. 2018), which shows it where to look at first.
     """
 
     ctc: float = Field(default=0.6, ge=0)
@@ -117,6 +118,13 @@ class LossWeights(Config):
     slots: float = Field(default=0.3, ge=0)
     decoder: float = Field(default=0.0, ge=0)
     decoder_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    guided: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _guided_where_there_is_attention(self) -> Self:
+        if self.guided and not self.decoder:
+            raise ValueError("'guided' shows a decoder where to look; give 'decoder' a weight too")
+        return self
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:

@@ -1,9 +1,8 @@
 """Transformer decoder (Vaswani et al. 2017), pre-norm: causal self-attention over what was written,
 cross-attention over what was heard.
 
-``forward`` sees whole label sequences. ``step`` writes one label at a time: keys and values of earlier ones are kept in
-caches of a fixed shape with a fill count for each row, those of the frames in a ``Memory`` that is made once. Both give
-the same numbers. Label 0 stands for "nothing yet".
+``step`` keeps keys and values of earlier labels in caches of a fixed shape with a fill count for each row, those of the
+frames in a ``Memory`` that is made once.
 
 Shape letters: ``B`` batch, ``T`` encoder frames, ``E`` their width, ``U`` labels, ``D`` width, ``N`` layers, ``K``
 labels that a cache holds, ``V`` vocabulary.
@@ -19,12 +18,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sayso.core.config import Config
+from sayso.models.decoders.base import Decoder, DecoderSettings, Memory, masked_softmax
 from sayso.models.masks import length_mask
 from sayso.models.streaming import State
 
 
-class TransformerDecoderConfig(Config):
+class TransformerDecoderConfig(DecoderSettings):
     """Settings; ``longest`` is how many labels ``step`` can write, the end included."""
 
     kind: Literal["transformer"] = "transformer"
@@ -48,24 +47,20 @@ class TransformerDecoderConfig(Config):
 
 @dataclass
 class TransformerDecoderState(State):
-    """Caches of what was written; ``fill`` (B,) counts it."""
+    """Caches of what was written; ``fill`` (B,) counts it. ``covered`` sums over labels how much each frame was
+    listened
+    to, on average over layers and heads."""
 
     keys: Tensor  # (B, N, K, D)
     values: Tensor  # (B, N, K, D)
     fill: Tensor  # (B,) int64
+    covered: Tensor | None = None  # (B, T)
 
 
-@dataclass
-class Memory(State):
-    """Keys and values of the frames for every layer; padding is False in ``heard``."""
-
-    keys: Tensor  # (B, N, T, D)
-    values: Tensor  # (B, N, T, D)
-    heard: Tensor  # (B, T) boolean
-
-
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(Decoder[TransformerDecoderState]):
     """Labels and frames to logits of the next label."""
+
+    config: TransformerDecoderConfig
 
     def __init__(self, config: TransformerDecoderConfig, encoder_width: int, vocab: int) -> None:
         super().__init__()
@@ -77,48 +72,59 @@ class TransformerDecoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, vocab)
 
-    def forward(self, labels: Tensor, encoded: Tensor, lengths: Tensor) -> Tensor:
-        """Labels (B,U), frames (B,T,E) of which ``lengths`` (B,) are real, to logits (B,U+1,V): before each label and
-        after the last. No label sees a later one, so padding needs no mask."""
+    @property
+    def longest(self) -> int | None:
+        """As many as the caches hold."""
+        return self.config.longest
+
+    def attended(
+        self, labels: Tensor, encoded: Tensor, lengths: Tensor, seen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As the contract says; attention is the mean over layers and heads."""
         x = self._embedded(nn.functional.pad(labels, (1, 0)), torch.arange(labels.shape[1] + 1, device=labels.device))
         causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
         heard = length_mask(lengths, encoded.shape[1])[:, None, None]
+        if seen is not None:
+            heard = heard & seen[:, None]
+        listened = []
         for layer in self._layers():
             keys, values = layer.written.remembered(layer.written.norm(x))
-            x = layer(x, (keys, values), causal, layer.heard.remembered(encoded), heard)
-        logits: Tensor = self.out(self.norm(x))
-        return logits
+            x, weights = layer(x, (keys, values), causal, layer.heard.remembered(encoded), heard)
+            listened.append(weights.mean(1))
+        return self.out(self.norm(x)), torch.stack(listened).mean(0)
 
     def memory(self, encoded: Tensor, lengths: Tensor) -> Memory:
-        """What ``step`` needs of frames (B,T,E) of which ``lengths`` (B,) are real."""
+        """Keys and values of every layer."""
         pairs = [layer.heard.remembered(encoded) for layer in self._layers()]
         keys, values = (torch.stack(part, 1) for part in zip(*pairs, strict=True))
         return Memory(keys, values, length_mask(lengths, encoded.shape[1]))
 
-    def init_state(self, batch: int) -> TransformerDecoderState:
-        """Nothing written, all zeros."""
+    def init_state(self, batch: int, frames: int | None = None) -> TransformerDecoderState:
+        """As the contract says; with ``frames`` it knows what was covered."""
         zeros = self.out.weight.new_zeros(batch, self.config.layers, self.config.longest, self.width)
         fill = torch.zeros(batch, dtype=torch.int64, device=zeros.device)
-        return TransformerDecoderState(zeros, zeros.clone(), fill)
+        covered = None if frames is None else zeros.new_zeros(batch, frames)
+        return TransformerDecoderState(zeros, zeros.clone(), fill, covered)
 
     def step(
         self, labels: Tensor, state: TransformerDecoderState, memory: Memory
     ) -> tuple[Tensor, TransformerDecoderState]:
-        """The last label (B,), 0 at first, to logits (B,V) of the next one, and the next state. At most ``longest``
-        steps; rows may be at different ones."""
+        """As the contract says."""
         places = torch.arange(self.config.longest, device=labels.device)
         here = (places == state.fill[:, None])[:, :, None]  # where the new label's keys go
         seen = (places <= state.fill[:, None])[:, None, None]
         x = self._embedded(labels[:, None], state.fill[:, None])
-        keys, values = [], []
+        keys, values, listened = [], [], []
         for index, layer in enumerate(self._layers()):
             key, value = layer.written.remembered(layer.written.norm(x))
             keys.append(torch.where(here, key, state.keys[:, index]))
             values.append(torch.where(here, value, state.values[:, index]))
             heard = memory.keys[:, index], memory.values[:, index]
-            x = layer(x, (keys[-1], values[-1]), seen, heard, memory.heard[:, None, None])
-        logits: Tensor = self.out(self.norm(x[:, 0]))
-        return logits, TransformerDecoderState(torch.stack(keys, 1), torch.stack(values, 1), state.fill + 1)
+            x, weights = layer(x, (keys[-1], values[-1]), seen, heard, memory.heard[:, None, None])
+            listened.append(weights.mean((1, 2)))
+        covered = None if state.covered is None else state.covered + torch.stack(listened).mean(0)
+        following = TransformerDecoderState(torch.stack(keys, 1), torch.stack(values, 1), state.fill + 1, covered)
+        return self.out(self.norm(x[:, 0])), following
 
     def _embedded(self, labels: Tensor, places: Tensor) -> Tensor:
         x = self.embedding(labels) * math.sqrt(self.width)
@@ -142,12 +148,13 @@ class _Layer(nn.Module):
 
     def forward(
         self, x: Tensor, written: tuple[Tensor, Tensor], seen: Tensor, heard: tuple[Tensor, Tensor], real: Tensor
-    ) -> Tensor:
-        """x (B,n,D); keys and values written (B,m,D) and heard (B,T,D), and masks that broadcast to (B,H,n,m|T)."""
-        x = x + self.dropout(self.written(x, *written, seen))
-        x = x + self.dropout(self.heard(x, *heard, real))
-        out: Tensor = x + self.feedforward(x)
-        return out
+    ) -> tuple[Tensor, Tensor]:
+        """x (B,n,D); keys and values written (B,m,D) and heard (B,T,D), and masks that broadcast to (B,H,n,m|T). The
+        new x, and weights (B,H,n,T) of what was heard."""
+        x = x + self.dropout(self.written(x, *written, seen)[0])
+        found, weights = self.heard(x, *heard, real)
+        x = x + self.dropout(found)
+        return x + self.feedforward(x), weights
 
 
 class _Attention(nn.Module):
@@ -166,14 +173,12 @@ class _Attention(nn.Module):
         """Keys and values (B,n,D)."""
         return self.key(x), self.value(x)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """What x (B,n,D) sees in keys and values (B,m,D): (B,n,D)."""
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What x (B,n,D) sees in keys and values (B,m,D): (B,n,D), and its weights (B,H,n,m)."""
         q, k, v = (self._split(part) for part in (self.query(self.norm(x)), keys, values))
         scores = torch.matmul(q, k.transpose(2, 3)) * self.size**-0.5
-        # finite, so that a row without a frame is no NaN; exp of it is exactly zero beside anything seen
-        weights = torch.softmax(scores.masked_fill(~mask, -1e9), dim=-1)
-        seen: Tensor = self.out(torch.matmul(weights.to(v.dtype), v).transpose(1, 2).flatten(2))
-        return seen
+        weights = masked_softmax(scores, mask)
+        return self.out(torch.matmul(weights.to(v.dtype), v).transpose(1, 2).flatten(2)), weights
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.heads, self.size).transpose(1, 2)

@@ -1,0 +1,373 @@
+"""CTC, attention, streaming attention and transducer: one encoder, the same data and steps, heads of one size.
+
+    sayso bench tradeoffs    (or: python benchmarks/tradeoffs.py [--minutes 20 | --steps N] [--corpus NAME …] [--long
+    10])
+
+Every system has the same encoder and hears the same batches, by the real loop, with one seed: CTC alone in the first
+part of the run (`--hear`), then its own loss beside CTC's; CTC goes on alone. The heads of the others (decoder, or
+predictor and joiner) are made as wide as gives the transducer's number of parameters, within 3%; CTC has none. Steps
+are `--steps`, or as many as the CTC system takes in `--minutes` on this machine. Then each is exported in fp32 and
+decodes on the floor, one core, chunk by chunk: dev sets of real people, and the same recordings concatenated, `--long`
+at a time.
+
+`wer`; `rtf`, processor time of everything per second of sound; `first_s`, from the beginning of the first word, where
+CTC aligns it, until any text is there; `final_s`, from the last sample until the final text. The clock of both is
+live: a packet of 100 ms cannot be heard before it was said. A decoder that hears everything first has no text before.
+`long_wer` and what it is to `wer`; `parameters` of encoder and CTC head, and of the rest; `mb`, what of the bundle is
+in use. Ratios are to CTC on the same utterances; intervals are 95% bootstraps over utterances (of the long form: over
+concatenations), of one training run each. One JSON line per figure on stdout, the table on stderr and in `--out`.
+A folder given again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _lines import emit
+from _probe import one_core
+from _wer import SETS, Floats, recordings
+from encoders import Plan, taken
+from torch import nn
+
+from sayso.core.bundle import Bundle, read_bundle
+from sayso.core.config import parse
+from sayso.core.errors import DataError
+from sayso.decoding.align import align
+from sayso.decoding.attention_beam import AttentionBeamConfig
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.decoders import ATTENTION_DECODERS
+from sayso.decoding.transducer_beam import ModifiedConfig
+from sayso.evaluation.bootstrap import Estimate, general, ratio
+from sayso.evaluation.metrics import word_errors
+from sayso.export.bundle import ExportConfig, export_bundle
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.runtime.engine import Chunk, Engine
+from sayso.runtime.model import Model
+from sayso.runtime.settings import FreeConfig
+
+BENCH, REFERENCE, WITHIN = "tradeoffs", "ctc", 0.03
+PACKET, RATE = 1600, 16000
+ENCODER = {
+    "kind": "conformer",
+    "channels": 96,
+    "width": 144,
+    "layers": 4,
+    "heads": 4,
+    "feedforward": 384,
+    "dropout": 0.0,
+}
+CORE: dict[str, Any] = {"kind": "lstm", "attention": 128, "location": 0}
+Settings = Callable[[int], dict[str, Any]]  # the width of a head -> a part of the model
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table: its head, the weights of its losses, how it searches, and what can be said of it before
+    anything is measured."""
+
+    head: Settings
+    weights: dict[str, float]
+    free: FreeConfig | None
+    labels: str  # do they depend on each other
+    listens: str
+
+
+def _decoder(**settings: Any) -> Settings:
+    return lambda width: {"decoder": {**settings, "width": width}}
+
+
+def _masked(**settings: Any) -> Settings:
+    return lambda width: {"decoder": {**settings, "core": {**CORE, "width": width}}}
+
+
+def _transducer(width: int) -> dict[str, Any]:
+    return {"predictor": {"kind": "lstm", "width": width}, "joiner": {"kind": "additive", "width": 256}}
+
+
+WRITES = {"ctc": 0.3, "transducer": 0.0, "decoder": 0.7}
+GUIDED = {**WRITES, "guided": 1.0}
+LSTM = {"attention": 128}
+SYSTEMS: dict[str, System] = {
+    REFERENCE: System(
+        lambda width: {}, {"ctc": 1.0, "transducer": 0.0}, FreeConfig(search=CtcBeamConfig()), "no", "a frame"
+    ),
+    "attention": System(_decoder(kind="lstm", **LSTM), GUIDED, None, "yes", "everything"),
+    "chunks": System(_masked(kind="chunk", chunk_frames=8), WRITES, None, "yes", "its chunk"),
+    "mocha": System(_decoder(kind="mocha", **LSTM), GUIDED, None, "yes", "a window at a chosen frame"),
+    "triggered": System(_masked(kind="triggered", ahead_frames=2), WRITES, None, "yes", "until 160 ms after CTC's"),
+    "transducer": System(
+        _transducer, {"ctc": 0.3, "transducer": 0.7}, FreeConfig(search=ModifiedConfig()), "yes", "a frame"
+    ),
+}  # fmt: skip
+WIDTH = 256  # of the transducer's predictor
+COLUMNS = ("wer", "rtf", "first_s", "final_s", "long_wer", "long_ratio", "head_parameters", "mb")
+
+
+@dataclass
+class Heard:
+    """What a system made of recordings: word errors and words, processor seconds, latencies (NaN: no text)."""
+
+    errors: list[float] = field(default_factory=list)
+    words: list[float] = field(default_factory=list)
+    busy_s: list[float] = field(default_factory=list)
+    audio_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
+    final_s: list[float] = field(default_factory=list)
+
+
+def head_parameters(model: SpeechModel, system: System) -> int:
+    """Of what the system has besides encoder and CTC head."""
+    used: list[nn.Module] = [model.decoder] if model.decoder is not None else []
+    if system.weights["transducer"]:
+        used = [model.predictor, model.joiner]
+    return sum(p.numel() for part in used for p in part.parameters())
+
+
+def settings_of(system: System, width: int, vocab: int) -> dict[str, Any]:
+    """The model with a head so wide."""
+    return {"vocab": vocab, "ctc_rate": 2, "encoder": ENCODER, **system.head(width)}
+
+
+def sized(name: str, vocab: int) -> tuple[dict[str, Any], int]:
+    """The model whose head has as many parameters as the transducer's within 3%, and how many; by bisection."""
+
+    def count(system: System, width: int) -> int:
+        model = parse(ModelConfig, settings_of(system, width, vocab), where="benchmarks/tradeoffs.py").build()
+        return head_parameters(model, system)
+
+    system, target = SYSTEMS[name], count(SYSTEMS["transducer"], WIDTH)
+    if name == REFERENCE:
+        return settings_of(system, WIDTH, vocab), 0
+    low, high = 16, 4 * WIDTH
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(system, middle) <= target else (low, middle)
+    found = count(system, low)
+    if abs(found / target - 1) > WITHIN:
+        raise SystemExit(f"{name}: no width gives {target} parameters; {low} gives {found}")
+    return settings_of(system, low, vocab), found
+
+
+def train(plan: Plan, name: str, model: dict[str, Any], hear: float) -> Path:
+    """The run folder."""
+    weights = SYSTEMS[name].weights
+    alone = {key: 1.0 if key == "ctc" else 0.0 for key in weights if key != "guided"}
+    stages = [
+        {"name": "hear", "share": hear, "weights": alone},
+        {"name": "own", "share": 1 - hear},
+    ]
+    return plan.train(name, model, weights=weights, stages=stages)
+
+
+def export(name: str, folder: Path, out: Path, longest_s: float) -> Bundle:
+    """The bundle of a run; as new as the run."""
+    model, tokenizer = load_checkpoint(folder / "model")
+    system = SYSTEMS[name]
+    free = system.free
+    if free is None and model.decoder is not None and model.decoder.streams:
+        free = FreeConfig(search=ATTENTION_DECODERS[model.decoder.config.kind]())
+    config = ExportConfig(
+        name=name,
+        int8=False,
+        free=free,
+        parser=AttentionBeamConfig(limit=max(96, round(10 * longest_s))),
+        stream={"vad": False, "min_nonblank": 0, "max_utterance_s": longest_s + 10},
+    )
+    export_bundle(model, tokenizer, None, out, config)
+    return read_bundle(out)
+
+
+def used_mb(bundle: Bundle, name: str) -> float:
+    """Megabytes of the graphs that this system runs."""
+    roles = {"encoder", "ctc"}
+    if SYSTEMS[name].weights["transducer"]:
+        roles = {"encoder", "predictor", "joiner"}
+    elif name != REFERENCE:
+        roles |= {"memory", "decoder"}
+    return sum(len(bundle.file(spec.file)) for role, spec in bundle.manifest.graphs.items() if role in roles) / 1e6
+
+
+def onset(engine: Engine, text: str, samples: Floats) -> float:
+    """When the first word begins, by CTC's alignment; NaN where there is none."""
+    tokens = engine.tokenizer.encode(text)
+    features = engine.features.build()
+    heard = np.concatenate([features.accept(samples), features.finish()])
+    state, rows = engine.start(), []
+    for start in range(0, len(heard), engine.chunk):
+        (chunk,) = engine.step([state], [Chunk(features=heard[start : start + engine.chunk])])
+        rows.append(chunk.log_probs)
+    try:
+        found = align(np.concatenate(rows), tokens)
+    except (DataError, ValueError):
+        return float("nan")
+    return found.frames[0] * engine.ctc_frame_s if found.frames else float("nan")
+
+
+def listen(model: Model, text: str, samples: Floats, begins_s: float, heard: Heard) -> None:
+    """Play one recording as from a microphone, and add what came of it."""
+    stream, late = model.stream(), model.engine.parser is not None
+    now, first, began_cpu = 0.0, float("nan"), time.process_time()
+    for start in range(0, len(samples), PACKET):
+        packet = samples[start : start + PACKET]
+        began, now = time.perf_counter(), max(now, (start + len(packet)) / RATE)
+        partial = stream.accept(packet)
+        now += time.perf_counter() - began
+        if partial.text and np.isnan(first) and not late:  # before a decoder at the end it is CTC that speaks
+            first = now
+    began = time.perf_counter()
+    result = stream.finish()
+    now += time.perf_counter() - began
+    edits = word_errors(text, result.text)
+    heard.errors.append(float(edits.errors))
+    heard.words.append(float(edits.length))
+    heard.busy_s.append(time.process_time() - began_cpu)
+    heard.audio_s.append(len(samples) / RATE)
+    heard.first_s.append((first if not np.isnan(first) else now if result.text else float("nan")) - begins_s)
+    heard.final_s.append(now - len(samples) / RATE)
+
+
+def joined(found: Sequence[tuple[str, Floats]], times: int) -> list[tuple[str, Floats]]:
+    """Recordings one after the other, ``times`` at once; what is left over is left out."""
+    groups = [found[i : i + times] for i in range(0, len(found) - times + 1, times)]
+    return [(" ".join(text for text, _ in g), np.concatenate([samples for _, samples in g])) for g in groups]
+
+
+def mean(values: Sequence[float]) -> Estimate | None:
+    """Of those that are known."""
+    known = [value for value in values if not np.isnan(value)]
+    return general(lambda index: float(np.mean(np.asarray(known)[index])), len(known))
+
+
+def judge(name: str, model: Model, sets: dict[str, tuple[list[tuple[str, Floats]], list[float]]], times: int,
+          against: dict[str, Heard]) -> dict[str, dict[str, Estimate | None]]:  # fmt: skip
+    """All figures of one system by dev set, printed; ``against`` are the reference's errors, by set."""
+    found: dict[str, dict[str, Estimate | None]] = {}
+    for dev, (clips, begins) in sets.items():
+        short, long = Heard(), Heard()
+        for (text, samples), begin in zip(clips, begins, strict=True):
+            listen(model, text, samples, begin, short)
+        for text, samples in joined(clips, times):
+            listen(model, text, samples, float("nan"), long)
+        place = dev.split("/")[0]
+        figures = {
+            "wer": ratio(short.errors, short.words),
+            "rtf": ratio(short.busy_s, short.audio_s),
+            "first_s": mean(short.first_s),
+            "final_s": mean(short.final_s),
+            "long_wer": ratio(long.errors, long.words),
+        }
+        for metric, figure in figures.items():
+            emit(BENCH, f"{name}/{place}", metric, figure)
+        for key, each in ((place, short), (f"{place} long", long)):
+            if name == REFERENCE:
+                against[key] = each
+            elif key in against:
+                metric = "long_wer" if key.endswith("long") else "wer"
+                emit(BENCH, f"{name}/{place}", metric, ratio(each.errors, against[key].errors), REFERENCE)
+        wer, far = figures["wer"], figures["long_wer"]
+        if wer and far and wer["value"]:
+            figures["long_ratio"] = {key: far[key] / wer["value"] for key in ("value", "low", "high")}  # type: ignore[assignment,literal-required]
+            emit(BENCH, f"{name}/{place}", "long_wer", figures["long_ratio"], "wer")
+        found[place] = figures
+    return found
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row for each system and dev set, after what is known of its kind."""
+    head = ("system", "set", "labels depend on each other", "a label listens to", "streams", *COLUMNS)
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for key, figures in rows.items():
+        name, _, dev = key.partition("/")
+        system = SYSTEMS[name]
+        cells = [name, dev, system.labels, system.listens, "no" if system.listens == "everything" else "yes"]
+        for column in COLUMNS:
+            figure = figures.get(column)
+            if isinstance(figure, dict):
+                cells.append(f"{figure['value']:.3g} ({figure['low']:.3g} to {figure['high']:.3g})")
+            else:
+                cells.append("" if figure is None else f"{figure:.4g}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def compare(plan: Plan, options: argparse.Namespace) -> None:
+    """Train, export, judge and print every system."""
+    models = {name: sized(name, options.vocab) for name in options.systems}
+    if "steps" not in plan.training:
+        probe = Plan(plan.data, {**plan.training, "steps": 30}, plan.vocab, plan.out)
+        steps, seconds = taken(probe.train("probe", models[REFERENCE][0]))
+        plan.training["steps"] = max(30, round(options.minutes * 60 * steps / seconds))
+    folders = {name: train(plan, name, model, options.hear) for name, (model, _) in models.items()}
+    if options.train_only:
+        return
+    one_core()
+    clips = {name: recordings(name, options.limit, options.seed) for name in SETS}
+    longest = max((len(s) / RATE for found in clips.values() for _, s in found or []), default=10.0) * options.long
+    bundles = {name: export(name, folder, options.out / f"{name}.bundle", longest) for name, folder in folders.items()}
+    ear = Model(bundles[REFERENCE]).engine
+    sets = {
+        name: (found, [onset(ear, text, samples) for text, samples in found])
+        for name, found in clips.items()
+        if found is not None
+    }
+    rows: dict[str, dict[str, Any]] = {}
+    against: dict[str, Heard] = {}
+    for name, bundle in bundles.items():
+        steps, seconds = taken(folders[name])
+        model, _ = load_checkpoint(folders[name] / "model")
+        trunk = sum(p.numel() for part in (model.encoder, model.ctc) for p in part.parameters())
+        fixed = {"head_parameters": float(models[name][1]), "mb": used_mb(bundle, name)}
+        about = {"parameters": float(trunk), "steps": float(steps), "ms_per_step": 1000 * seconds / steps}
+        for metric, value in {**about, **fixed}.items():
+            emit(BENCH, name, metric, value)
+        for dev, figures in judge(name, Model(bundle), sets, options.long, against).items():
+            rows[f"{name}/{dev}"] = {**figures, **fixed}
+    shown = table(rows)
+    (options.out / "table.md").write_text(shown)
+    print(shown, file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of CTC's training; sets the steps of all")
+    parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
+    parser.add_argument("--hear", type=float, default=0.4, help="share of the steps that all train CTC alone")
+    parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
+    parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
+    parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
+    parser.add_argument("--batch-seconds", type=float, default=40.0)
+    parser.add_argument("--vocab", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=100, help="a seeded sample of N utterances of each dev set")
+    parser.add_argument("--long", type=int, default=10, help="recordings in one of the long form")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--train-only", action="store_true", help="train, judge another time")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-tradeoffs"))
+    options = parser.parse_args(arguments)
+    options.systems = [name for name in SYSTEMS if name in options.systems or name == REFERENCE]
+    training = {
+        "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
+        "threads": options.threads, "chunks": [0, 4, 8], "precision": "fp32", "validate_every": 10_000,
+        "weights": {"ctc": 1.0, "transducer": 0.0},
+        "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
+    }  # fmt: skip
+    if options.steps is not None:
+        training["steps"] = options.steps
+    source = {"longest_s": options.longest_s, "clips": options.clips}
+    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
+    options.out.mkdir(parents=True, exist_ok=True)
+    compare(Plan(data, training, options.vocab, options.out), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Attention decoders on the floor: the same graph in ONNX, the same text as the workshop's, and those that stream write
+while they hear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from sayso.audio.features import fbank
+from sayso.core.bundle import read_bundle
+from sayso.core.errors import BundleError
+from sayso.core.trees import TreeSchema
+from sayso.decoding.attention_beam import AttentionBeamConfig
+from sayso.decoding.speller import joined
+from sayso.decoding.triggered_beam import TriggeredBeamConfig
+from sayso.export.bundle import export_bundle
+from sayso.export.verify import verify_bundle
+from sayso.models.assembly import SpeechModel
+from sayso.models.decoders import DECODERS, STREAMING, DecoderConfig
+from sayso.models.heads import HeadConfig
+from sayso.models.streaming import Context
+from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.runtime.model import Model
+from sayso.runtime.settings import FreeConfig
+from sayso.runtime.speller import GraphSpeller
+from sayso.training.parsing import ModelSpeller, parse, transcribe
+
+TRANSFORMER = {"kind": "transformer", "width": 24, "layers": 2, "heads": 2, "feedforward": 32, "longest": 40}
+LSTM = {"kind": "lstm", "width": 24, "attention": 16}
+SIZES: dict[str, dict[str, Any]] = {
+    "transformer": TRANSFORMER,
+    "lstm": {**LSTM, "location": 3, "kernel": 5},
+    "chunk": {"core": {**LSTM, "location": 0}, "chunk_frames": 4, "left_frames": 1},
+    "mocha": {**LSTM, "kind": "mocha", "chunk_frames": 3, "bias": -0.01},
+    "triggered": {"core": TRANSFORMER, "ahead_frames": 1},
+}
+
+
+@pytest.fixture(scope="module", params=sorted(DECODERS))
+def spelling(
+    request: pytest.FixtureRequest, parts: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SpeechModel, Model, Path]:
+    """An untrained model that says something, and its bundle."""
+    torch.manual_seed(3)
+    decoder = TypeAdapter(DecoderConfig).validate_python({"kind": request.param, **SIZES[request.param]})
+    changes = {"decoder": decoder, "heads": HeadConfig()}
+    model = parts.model.config.model_copy(update=changes).build().eval()
+    with torch.no_grad():
+        for name, value in parts.model.state_dict().items():
+            if name in model.state_dict():
+                model.state_dict()[name].copy_(value)
+        model.decoder.out.weight.mul_(8)
+        model.decoder.out.bias[:2] = -20
+        if request.param == "mocha":
+            model.decoder.choice.scale.mul_(3)
+    out: Path = tmp_path_factory.mktemp(request.param) / "small.bundle"
+    export_bundle(model, parts.tokenizer, None, out, parts.config(int8=False, free=None), clips=parts.clips[:1])
+    return model, Model(read_bundle(out)), out
+
+
+@torch.no_grad()
+def test_many_steps_are_the_models(spelling: tuple[SpeechModel, Model, Path]) -> None:
+    """Torch, ONNX and pieces of a memory joined on the floor."""
+    model, floor, _ = spelling
+    memory_graph, graph = floor.engine.graph("memory"), floor.engine.graph("decoder")
+    assert memory_graph is not None and graph is not None and model.decoder is not None
+    torch_side, floor_side = ModelSpeller(model.decoder), GraphSpeller(memory_graph, graph)
+    assert torch_side.longest == floor_side.longest == model.decoder.longest
+    rng = np.random.default_rng(0)
+    for length in (1, 2, 17):
+        frames = rng.normal(size=(length, model.encoder.width)).astype(np.float32)
+        kept = torch_side.remember(frames)
+        same = joined([floor_side.remember(frames[:1]), *([floor_side.remember(frames[1:])] if length > 1 else [])])
+        assert kept.keys() == same.keys()
+        states, others = [torch_side.start(length)] * 2, [floor_side.start(length)] * 2
+        kept, same = ({name: np.repeat(value, 2, axis=0) for name, value in m.items()} for m in (kept, same))
+        for step in range(24):
+            labels = rng.integers(0, 30, size=2) * (step > 0)
+            expected, states = torch_side.write(labels, states, kept)
+            found, others = floor_side.write(labels, others, same)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+            for mine, its in zip(states, others, strict=True):
+                assert mine.keys() == its.keys()
+                for name in mine:
+                    np.testing.assert_allclose(its[name], mine[name], atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_floor_says_what_the_workshop_says(spelling: tuple[SpeechModel, Model, Path], parts: Any) -> None:
+    model, floor, _ = spelling
+    assert model.decoder is not None
+    grammar, seen = TreeGrammar(TreeSchema(), parts.tokenizer.pieces), set()
+    for clip in parts.clips:
+        features = torch.from_numpy(fbank(clip))
+        encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), Context(4, 8))
+        heard = encoded[0, : frames[0]]
+        best = (transcribe(model, heard) if model.decoder.streams else parse(model, heard, grammar))[0]
+        result = floor.understand(clip)
+        assert result.decision == "accept" and result.text == parts.tokenizer.decode(best.tokens)
+        assert len(result.words) == len(result.text.split())
+        seen.add(result.text)
+    assert len(seen) >= 3, "clips sound too much alike to this network: little was compared"
+
+
+def test_packets_and_company_change_nothing(spelling: tuple[SpeechModel, Model, Path], parts: Any) -> None:
+    found = verify_bundle(spelling[2], parts.clips[:2])
+    assert found.passed and found.streamed_agreement == found.batched_agreement == 1.0
+
+
+def test_later_sound_never_changes_what_was_said(spelling: tuple[SpeechModel, Model, Path], parts: Any) -> None:
+    """Bit for bit, from samples to text, chunk after chunk."""
+    model, floor, _ = spelling
+    assert model.decoder is not None
+    clip, rng, said = parts.clips[0], np.random.default_rng(0), 0
+    size = round(floor.manifest.chunk_ms * 16)
+    for cut in range(size, len(clip), size):
+        other = np.concatenate([clip[:cut], rng.normal(0, 0.3, len(clip) - cut).astype(np.float32)])
+        streams = [floor.stream() for _ in range(2)]
+        first, second = (s.accept(sound[:cut]) for s, sound in zip(streams, (clip, other), strict=True))
+        assert first.model_dump(exclude={"timing"}) == second.model_dump(exclude={"timing"})
+        finals = [s.accept(sound[cut:]) and s.finish() for s, sound in zip(streams, (clip, other), strict=True)]
+        assert all(final.text.startswith(first.stable) for final in finals) or not model.decoder.streams
+        said += bool(first.text)
+    assert said > 0 or not model.decoder.streams, "nothing was said while it was heard"
+
+
+def test_what_the_bundle_says_of_it(spelling: tuple[SpeechModel, Model, Path], parts: Any, tmp_path: Path) -> None:
+    model, floor, _ = spelling
+    manifest, engine = floor.manifest, floor.engine
+    assert model.decoder is not None and model.config.decoder is not None
+    kind = model.config.decoder.kind
+    assert model.decoder.streams == (kind in STREAMING)
+    if kind not in STREAMING:
+        assert [p.search for p in manifest.passes] == ["free", None, "parser"] and engine.parser is not None
+        assert AttentionBeamConfig(**manifest.parser) == AttentionBeamConfig()
+        with pytest.raises(BundleError, match="none that writes while it hears"):
+            config = parts.config(int8=False, free=FreeConfig(search=TriggeredBeamConfig()))
+            export_bundle(model, parts.tokenizer, None, tmp_path / "other", config)
+        return
+    assert [p.search for p in manifest.passes] == ["free", None] and engine.parser is None
+    assert {"memory", "decoder"} <= set(manifest.passes[0].graphs)
+    search: Any = engine.free_config.search
+    assert search.kind == kind
+    for name in [name for name in SIZES[kind] if name.endswith("_frames")]:
+        assert getattr(search, name) == SIZES[kind][name]
