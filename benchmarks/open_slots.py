@@ -24,7 +24,7 @@ from sayso.core.result import Example
 from sayso.data import manifest
 from sayso.data.synthesise import SynthConfig, synthesise
 from sayso.decoding.kneser_ney import estimate
-from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
+from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import char_errors
 from sayso.nlu.domain import Domain, load_domain
@@ -51,7 +51,7 @@ def shuffled(model: Model, config: OpenSlotConfig) -> OpenSlots:
     phrases = [model.engine.tokenizer.encode(text) for text in open_phrases(8000, 0, EVERYDAY)]
     text = [[pieces[tokens[i]] for i in rng.permutation(len(tokens))] for tokens in phrases]
     spelled = 0 if model.engine.automaton is None else model.engine.automaton.spelled
-    return OpenSlots(config, estimate(text, 4, pieces[1:]), pieces, spelled)
+    return OpenPieces(config, estimate(text, 4, pieces[1:]), pieces, spelled)
 
 
 def judge(model: Model, examples: list[Example], case: str, open_names: set[str]) -> None:

@@ -11,7 +11,7 @@ from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.graph_nbest import GraphHypothesis, SlotMatch
 from sayso.decoding.kneser_ney import estimate
 from sayso.decoding.ngram import NGram
-from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
+from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig
 
 PIECES = ("<blk>", "<unk>", "▁to", "▁a", "st", "m")
 TEXT = [["▁to", "st"], ["▁to", "m"], ["▁a", "st"], ["▁to", "st"]]
@@ -23,10 +23,10 @@ def posteriors(seed: int, frames: int) -> np.ndarray:
     return found
 
 
-def slots(*, weight: float = 0.7, bonus: float = 1.5) -> tuple[OpenSlots, NGram]:
+def slots(*, weight: float = 0.7, bonus: float = 1.5) -> tuple[OpenPieces, NGram]:
     model = estimate(TEXT, 3, PIECES[1:])
     config = OpenSlotConfig(file="x", weight=weight, bonus=bonus, search=CtcBeamConfig.exact(nbest=1))
-    return OpenSlots(config, model, PIECES), model
+    return OpenPieces(config, model, PIECES), model
 
 
 def sentence(tokens: list[int], frames: list[int], *matches: SlotMatch) -> GraphHypothesis:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from sayso.build.phrases import open_phrases
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import check_target, copy_bundle, read_bundle
 from sayso.core.errors import BundleError, ConfigError, DataError, SynthesisError
+from sayso.core.files import write_text
 from sayso.core.manifest import IntentSpec, Manifest
 from sayso.data import manifest
 from sayso.data.augment import load_noises, load_rooms
@@ -34,8 +37,9 @@ from sayso.data.splits import cut_valid
 from sayso.decoding.arpa import save_ngram
 from sayso.decoding.kneser_ney import estimate
 from sayso.decoding.open_slots import OpenSlotConfig
+from sayso.decoding.open_words import OpenWordsConfig
 from sayso.evaluation.report import Report, Section, write_report
-from sayso.export.bundle import OPEN, ExportConfig, amend_bundle, export_bundle, quantise_bundle
+from sayso.export.bundle import OPEN, WORDS, ExportConfig, amend_bundle, export_bundle, quantise_bundle
 from sayso.export.verify import verify_bundle
 from sayso.models.assembly import ModelConfig, load_checkpoint
 from sayso.nlu.automaton_io import match
@@ -45,6 +49,7 @@ from sayso.nlu.domain import Domain, load_domain
 from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
 from sayso.text.lexicon import Lexicon
+from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
 from sayso.training.progress import Say, to_stderr
@@ -208,14 +213,20 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
     return run(recipe, job.work / "run", job.say) / "model"
 
 
-def _open_slots(job: Job) -> OpenSlotConfig | None:
-    """A model of the phrases that open slots hold in training; held-out words are not in it."""
+def _open_slots(job: Job) -> OpenSlotConfig | OpenWordsConfig | None:
+    """A model of the phrases that open slots hold in training; held-out words are not in it. A pronounced grammar takes
+    how often they hold which word, and the lexicon brings all others."""
     if not open_templates(job.domain):
         return None
     if not job.config.phrases:
         return OpenSlotConfig() if job.automaton.lexicon else None
-    pieces = job.tokenizer.pieces
     found = open_phrases(job.config.phrases, job.seed, (*EVERYDAY, *(_talk(job) if job.minutes > 0 else ())))
+    if job.automaton.lexicon:
+        counts = Counter(word for text in found for word in normalise(text).split())
+        priors = {word: math.log(count / counts.total()) for word, count in sorted(counts.items())}
+        write_text(job.work / WORDS, [json.dumps(priors)])
+        return OpenWordsConfig(file=str(job.work / WORDS))
+    pieces = job.tokenizer.pieces
     model = estimate(([pieces[token] for token in job.tokenizer.encode(text)] for text in found), 4, pieces[1:])
     save_ngram(model, job.work / OPEN)
     return OpenSlotConfig(file=str(job.work / OPEN))

@@ -70,11 +70,13 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotList:
-    """A list's network and its values: ``values[i]`` is the ``out`` string, ``texts[i]`` one spoken form."""
+    """A list's network and its values: ``values[i]`` is the ``out`` string, ``texts[i]`` one spoken form, and
+    ``weights[i]`` what saying it adds to a path's score (None: nothing)."""
 
     network: Network
     values: tuple[str, ...]
     texts: tuple[str, ...]
+    weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,8 +230,8 @@ def _complete(manifest: Manifest, path: Path) -> None:
     needed |= {f"compiled domain ({name})": name for name in manifest.automaton}
     if manifest.calibration is not None:
         needed["calibration"] = manifest.calibration
-    if manifest.open_slots:
-        needed["model of open slots"] = str(manifest.open_slots.get("file"))
+    if manifest.open_slots.get("file"):
+        needed["model of open slots"] = str(manifest.open_slots["file"])
     for what, name in needed.items():
         if name not in manifest.files:
             raise BundleError(f"{path}: the {what} needs the file {name}, which is missing; {_REMEDY}")

@@ -62,6 +62,7 @@ def endings(tables: Tables, state: GraphState, bonus: Mapping[str, float], *, pa
     source = np.concatenate([in_main, ends.source])
     node = np.concatenate([frontier.node[in_main], ends.node])
     left = np.concatenate([np.full(in_main.size, -1), ends.left])
+    gain = np.concatenate([np.zeros(in_main.size), ends.gain])
     values = np.concatenate([frontier.values[in_main], ends.values])
     which, arcs = expand(tables.fin_ptr, node)
     meanings = tables.automaton.meanings
@@ -75,7 +76,7 @@ def endings(tables: Tables, state: GraphState, bonus: Mapping[str, float], *, pa
                 meaning=meaning,
                 left=int(left[place]),
                 acoustic=acoustic,
-                score=acoustic + spec.weight + bonus.get(spec.intent, 0.0),
+                score=acoustic + float(gain[place]) + spec.weight + bonus.get(spec.intent, 0.0),
                 identity=(spec.intent, _wrap(int(values[place]) + int(tables.meaning_hash[meaning]))),
             )
         )

@@ -22,13 +22,15 @@ _NEVER = -np.inf
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where frontier rows stand after possibly leaving a list: ``left`` is that list's global value, -1 for none."""
+    """Where frontier rows stand after possibly leaving a list: ``left`` is that list's global value, -1 for none, and
+    ``gain`` what the value adds to the score."""
 
     source: Longs  # frontier row
     node: Longs
     call: Longs
     values: Longs
     left: Longs
+    gain: Doubles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Entries:
 
 
 _NAMES = ("source", "node", "call", "count", "values", "left", "score")
-_PLACE_NAMES = ("source", "node", "call", "values", "left")
+_PLACE_NAMES = ("source", "node", "call", "values", "left", "gain")
 
 
 def list_ends(tables: Tables, frontier: Frontier, rows: Longs) -> Places:
@@ -67,14 +69,15 @@ def list_ends(tables: Tables, frontier: Frontier, rows: Longs) -> Places:
     left = tables.fin_out[arcs]
     call = frontier.call[source]
     values = frontier.values[source]
+    gain = tables.value_weight[left]
     if source.size:
         values = values + mix(tables.node_slot[call], tables.value_id[left])
     if tables.has_open:
         opened = inside[frontier.count[inside] > 0]
         source, call = np.concatenate([source, opened]), np.concatenate([call, frontier.call[opened]])
-        left = np.concatenate([left, np.full(opened.size, -1)])
+        left, gain = np.concatenate([left, np.full(opened.size, -1)]), np.concatenate([gain, np.zeros(opened.size)])
         values = np.concatenate([values, frontier.values[opened]])
-    return Places(source=source, node=call, call=np.full(source.size, -1), values=values, left=left)
+    return Places(source=source, node=call, call=np.full(source.size, -1), values=values, left=left, gain=gain)
 
 
 class Expander:
@@ -118,6 +121,7 @@ class Expander:
             call=frontier.call[rows],
             values=frontier.values[rows],
             left=np.full(rows.size, -1),
+            gain=np.zeros(rows.size),
         )
         if not (self.tables.has_lists or self.tables.has_open):
             return here
@@ -147,8 +151,8 @@ class _Maker:
 
     def __init__(self, tables: Tables, frontier: Frontier, places: Places, frame: Doubles, threshold: float) -> None:
         self._tables, self._places, self._frame, self._threshold = tables, places, frame, threshold
-        self._best = frontier.best()[places.source]
-        self._blank = frontier.blk[places.source]
+        self._best = frontier.best()[places.source] + places.gain
+        self._blank = frontier.blk[places.source] + places.gain
         self._heard = tables.heard[frontier.node[places.source]]
 
     def __call__(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sayso.core.automaton import Automaton, Network, is_text
+from sayso.core.automaton import Automaton, Network, SlotList, is_text
 
 Longs = NDArray[np.int64]
 _TOKEN, _OPEN = -1, -2  # main nodes that call no list
@@ -43,6 +43,7 @@ class Tables:
     ent: Longs  # list entries as global nodes
     value_id: Longs  # global value -> id of its string, equal for equal strings
     values: tuple[str, ...]  # global value -> string
+    value_weight: NDArray[np.float64]  # global value -> what it adds to the score
     meaning_hash: Longs  # per meaning: hash of the slots its template fixes
     opens: Longs  # open tokens (their numbers, below O) that may begin an open slot
     has_lists: bool
@@ -93,6 +94,7 @@ def build_tables(automaton: Automaton) -> Tables:
         ent=_join(_shift(networks, "entry", bases)),
         value_id=value_id,
         values=values,
+        value_weight=_weights([automaton.lists[name] for name in names]),
         meaning_hash=_meaning_hashes(automaton, slots, strings),
         opens=opens,
         has_lists=bool((node_list >= 0).any()),
@@ -142,6 +144,11 @@ def _meaning_hashes(automaton: Automaton, slots: dict[str, int], strings: dict[s
             array = np.array(pairs, dtype=np.int64)
             hashes[i] = mix(array[:, 0], array[:, 1]).sum()
     return hashes
+
+
+def _weights(lists: Sequence[SlotList]) -> NDArray[np.float64]:
+    parts = [np.zeros(len(each.values)) if each.weights is None else each.weights for each in lists]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _open_tokens(automaton: Automaton) -> tuple[Longs, Longs]:

@@ -9,6 +9,7 @@ Shape letters: ``T`` rows of CTC posteriors, ``V`` tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -82,8 +83,43 @@ class WordStart:
         return np.where(np.array(states, np.bool_), 0.0, -np.inf)
 
 
-class OpenSlots:
-    """Hears open slots again; holds no stream. In the sentences' tokens the pieces begin at ``spelled``."""
+class OpenSlots(ABC):
+    """Hears open slots again; holds no stream. Tokens of what it hears are the sentences' own."""
+
+    by_sound = False  # whether it listens to what the grammar listens to, or to the posteriors of pieces
+
+    def hear(self, rows: Floats, hypotheses: Sequence[GraphHypothesis]) -> list[GraphHypothesis]:
+        """The same sentences with what their open slots hold, from log posteriors (T, V) of the utterance.
+
+        Scores of the sentences stay. A slot that leaves no frame for a token stays as it was.
+        """
+        known: dict[tuple[int, int, int], Hypothesis | None] = {}
+        return [self._sentence(rows, hypothesis, known) for hypothesis in hypotheses]
+
+    @abstractmethod
+    def slot(self, rows: Floats, before: int) -> Hypothesis | None:
+        """What is said in ``rows`` behind token ``before`` (0: nothing before); None where that is nothing."""
+
+    def _sentence(
+        self, rows: Floats, hypothesis: GraphHypothesis, known: dict[tuple[int, int, int], Hypothesis | None]
+    ) -> GraphHypothesis:
+        for place, match in enumerate(hypothesis.slots):
+            if match.list is not None:
+                continue
+            first, last = match.first, match.last
+            begin = hypothesis.frames[first - 1] + 1 if first else 0
+            end = hypothesis.frames[last + 1] if last + 1 < len(hypothesis.tokens) else len(rows)
+            before = hypothesis.tokens[first - 1] if first else 0
+            if (before, begin, end) not in known:
+                known[before, begin, end] = self.slot(rows[begin:end], before)
+            heard = known[before, begin, end]
+            if heard is not None:
+                hypothesis = _replaced(hypothesis, place, heard, begin)
+        return hypothesis
+
+
+class OpenPieces(OpenSlots):
+    """By a prefix beam over word pieces, which begin at ``spelled`` among the sentences' tokens."""
 
     def __init__(self, config: OpenSlotConfig, model: NGram | None, pieces: Sequence[str], spelled: int = 0) -> None:
         self.config, self._spelled = config, spelled
@@ -92,33 +128,13 @@ class OpenSlots:
             scorers = {"open": (SlotScorer(model, pieces, config.weight, config.bonus), 1.0)}
         self._beam = CtcBeam(config.search, scorers)
 
-    def hear(self, log_probs: Floats, hypotheses: Sequence[GraphHypothesis]) -> list[GraphHypothesis]:
-        """The same sentences with what their open slots hold by both, from log posteriors (T, V) of the utterance.
-
-        Scores of the sentences stay. A slot that leaves no frame for a token stays as it was.
-        """
-        known: dict[tuple[int, int, int], Hypothesis] = {}
-        return [self._sentence(log_probs, hypothesis, known) for hypothesis in hypotheses]
-
-    def _sentence(
-        self, log_probs: Floats, hypothesis: GraphHypothesis, known: dict[tuple[int, int, int], Hypothesis]
-    ) -> GraphHypothesis:
-        for place, match in enumerate(hypothesis.slots):
-            if match.list is not None:
-                continue
-            first, last = match.first, match.last
-            begin = hypothesis.frames[first - 1] + 1 if first else 0
-            end = hypothesis.frames[last + 1] if last + 1 < len(hypothesis.tokens) else len(log_probs)
-            # what was heard just before, in pieces; a sound that goes on is none of the slot's pieces
-            before = hypothesis.tokens[first - 1] if first and not self._spelled else 0
-            if (before, begin, end) not in known:
-                state = self._beam.step(self._beam.start(after=before), log_probs[begin:end])
-                known[before, begin, end] = self._beam.finish(state)[0][0]
-            heard = known[before, begin, end]
-            if heard.tokens and np.isfinite(heard.score):
-                tokens = tuple(self._spelled + token for token in heard.tokens)
-                hypothesis = _replaced(hypothesis, place, replace(heard, tokens=tokens), begin)
-        return hypothesis
+    def slot(self, rows: Floats, before: int) -> Hypothesis | None:
+        """As ``OpenSlots.slot``. More of the token before is no new one; a sound before is none of the pieces."""
+        state = self._beam.step(self._beam.start(after=0 if self._spelled else before), rows)
+        heard = self._beam.finish(state)[0][0]
+        if not heard.tokens or not np.isfinite(heard.score):
+            return None
+        return replace(heard, tokens=tuple(self._spelled + token for token in heard.tokens))
 
 
 def _replaced(hypothesis: GraphHypothesis, place: int, heard: Hypothesis, begin: int) -> GraphHypothesis:

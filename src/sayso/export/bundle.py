@@ -25,6 +25,7 @@ from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
 from sayso.decoding.open_slots import OpenSlotConfig
+from sayso.decoding.open_words import OpenWordsConfig
 from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs, hears_whole
 from sayso.export.quantise import quantise
@@ -39,7 +40,7 @@ from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
 CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
-LM, OPEN = "lm.npz", "open.npz"
+LM, OPEN, WORDS = "lm.npz", "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
@@ -68,7 +69,7 @@ class ExportConfig(Config):
     calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
     free: FreeConfig | None = None
-    open_slots: OpenSlotConfig | None = None
+    open_slots: OpenSlotConfig | OpenWordsConfig | None = Field(default=None, discriminator="kind")
     parser: AttentionBeamConfig = AttentionBeamConfig()
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
@@ -270,8 +271,9 @@ def _with_language_models(config: ExportConfig, free: FreeConfig) -> tuple[Expor
         free = free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
     config = config.model_copy(update={"free": free})
     if opened is not None and opened.file is not None:
-        files[OPEN] = _packed(opened.file)
-        config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": OPEN})})
+        name = WORDS if isinstance(opened, OpenWordsConfig) else OPEN
+        files[name] = Path(opened.file).read_bytes() if name == WORDS else _packed(opened.file)
+        config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": name})})
     return config, files
 
 

@@ -34,8 +34,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """All that a finished stream knows. ``encoded`` (T, D) and ``log_probs`` (rows, V) are None where no second pass
-    needs them."""
+    """All that a finished stream knows. ``encoded`` (T, D), ``log_probs`` (rows, V) and ``open_rows``, those of them or
+    of phones that open slots are heard again in, are None where no second pass needs them."""
 
     free_text: str
     free_words: tuple[Word, ...]
@@ -46,6 +46,7 @@ class Utterance:
     intent: Floats | None = None
     encoded: Floats | None = None
     log_probs: Floats | None = None
+    open_rows: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +202,8 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
         votes = _slot_votes(engine, search, found, heard.encoded)
         found = [replace(h, score=h.score + combine.slot_weight * v) for h, v in zip(found, votes, strict=True)]
         found.sort(key=lambda hypothesis: -hypothesis.score)
-    if engine.open_slots is not None and heard.log_probs is not None:
-        found = engine.open_slots.hear(heard.log_probs, found)
+    if engine.open_slots is not None and heard.open_rows is not None:
+        found = engine.open_slots.hear(heard.open_rows, found)
     return found
 
 

@@ -33,7 +33,8 @@ from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
 from sayso.decoding.hypothesis import Decoder
 from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
-from sayso.decoding.open_slots import OpenSlotConfig, OpenSlots
+from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig, OpenSlots
+from sayso.decoding.open_words import OpenWords, OpenWordsConfig, read_priors
 from sayso.decoding.predictor import Predictor
 from sayso.decoding.triggered_beam import Both, TriggeredBeamConfig
 from sayso.nlu.automaton_io import load_automaton
@@ -44,6 +45,7 @@ from sayso.runtime.graphs import Graph, State, split, stack
 from sayso.runtime.parser import Parser
 from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
 from sayso.runtime.speller import GraphSpeller
+from sayso.text.lexicon import Lexicon
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -219,9 +221,15 @@ class Engine:
             return None
         if not self.manifest.open_slots and not automaton.lexicon:
             return None
+        if self.manifest.open_slots.get("kind") == "words":
+            words, spelled = self._settings(OpenWordsConfig, "open_slots"), automaton.spelled
+            priors = read_priors(self.bundle.file(words.file), f"{self.bundle.where}/{words.file}")
+            return OpenWords(
+                words, priors, Lexicon.load(), lambda word: [spelled + piece for piece in self.tokenizer.encode(word)]
+            )
         config = self._settings(OpenSlotConfig, "open_slots")
         model = None if config.file is None else self._ngram(config.file)
-        return OpenSlots(config, model, self.tokenizer.pieces, automaton.spelled)
+        return OpenPieces(config, model, self.tokenizer.pieces, automaton.spelled)
 
     def _ngram(self, name: str) -> NGram:
         with tempfile.TemporaryDirectory() as folder:

@@ -227,6 +227,7 @@ class Stream:
         self._free = self._engine.free.start()
         self._encoded: list[Floats] = []
         self._log_probs: list[Floats] = []
+        self._open_rows: list[Floats] = []
         self._intent: Floats | None = None
         self._nonblank = 0
 
@@ -247,8 +248,10 @@ class Stream:
             self._intent = heard.intent
         if self._keep_encoded:
             self._encoded.append(heard.encoded)
-        if self._engine.open_slots is not None or self._engine.parser is not None:
+        if self._engine.parser is not None:
             self._log_probs.append(heard.log_probs)
+        if self._engine.open_slots is not None:
+            self._open_rows.append(heard.grammar if self._engine.open_slots.by_sound else heard.log_probs)
 
     def _utterance(self, best: Hypothesis) -> Utterance:
         speech_s = self._nonblank * self._engine.ctc_frame_s
@@ -266,6 +269,7 @@ class Stream:
             intent=self._intent,
             encoded=np.concatenate(self._encoded) if self._encoded else None,
             log_probs=np.concatenate(self._log_probs) if self._log_probs else None,
+            open_rows=np.concatenate(self._open_rows) if self._open_rows else None,
         )
 
     def _texts(self, nbest: Sequence[Hypothesis]) -> tuple[tuple[str, float], ...]:

@@ -102,7 +102,7 @@ class Lexicon:
             if len(words) != len(spoken) or words != sorted(words):
                 raise ValueError("words are missing or out of order")
             # searched by halves: making a dict takes as long as all the rest
-            self._words, self._spoken = words, spoken
+            self._words, self._spoken, self._phones = words, spoken, phones
             self._rules = LetterRules(arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{where}: not a lexicon of this version ({error}); install Sayso again") from None
@@ -127,6 +127,20 @@ class Lexicon:
         if not found and (base := self._without_s(word)):
             found = tuple(map(_with_s, self._listed(base) or self._joined(base) or self._guessed(base)))
         return (found or self._joined(word) or self._guessed(word))[:most]
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the dictionary, in order."""
+        return self._words
+
+    def sounds(self) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All pronunciations of the dictionary at once: phones one after another, where each pronunciation begins among
+        them, how many phones it has, and the number of its word."""
+        ends = np.flatnonzero((self._phones == END_OF_VARIANT) | (self._phones == END_OF_WORD))
+        starts = np.concatenate([[0], ends + 1])
+        lengths = np.concatenate([ends, [len(self._phones)]]) - starts
+        owner = np.concatenate([[0], np.cumsum(self._phones[ends] == END_OF_WORD)])
+        return self._phones, starts, lengths, owner
 
     def phones(self, text: str) -> list[int]:
         """The first pronunciation of every word of normalised ``text``, one after another."""
