@@ -5,8 +5,9 @@
 Held-out voices say sentences with an open slot: phrases as in training (``known``), and phrases that end in words
 that no training and no model of slots holds (``strange``). Of the sentences read as the right intent, ``value`` is
 the share of open values that are exactly what was said, ``char_errors`` their edit distance in letters per letter.
-``none`` is the graph alone; ``shuffled`` is the negative control, a model of the same phrases with the tokens of each
-in random order. ``final_ms`` is the median time from the endpoint to the result. Intervals are 95% bootstraps over
+Of a spelled domain ``none`` is the graph alone and ``shuffled`` the negative control, a model of the same phrases with
+the tokens of each in random order; of a pronounced one ``no priors`` has every word of the lexicon alike, ``pieces``
+spells without lexicon and model, and ``shuffled`` gives the words each other's priors. ``final_ms`` is the median time from the endpoint to the result. Intervals are 95% bootstraps over
 sentences.
 """
 
@@ -24,13 +25,15 @@ from sayso.core.result import Example
 from sayso.data import manifest
 from sayso.data.synthesise import SynthConfig, synthesise
 from sayso.decoding.kneser_ney import estimate
-from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig
+from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig, OpenSlots
+from sayso.decoding.open_words import OpenWords
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import char_errors
 from sayso.nlu.domain import Domain, load_domain
 from sayso.nlu.sample import open_templates, sample
 from sayso.runtime.load import load
 from sayso.runtime.model import Model
+from sayso.text.lexicon import Lexicon
 
 BENCH, SEED = "open_slots", 77  # no build samples with this seed
 
@@ -45,13 +48,26 @@ def spoken(domain: Domain, held: bool, count: int, work: Path) -> list[Example]:
     return [manifest.to_example(cut) for cut in manifest.read(path)]
 
 
-def shuffled(model: Model, config: OpenSlotConfig) -> OpenSlots:
-    """A model of the same phrases that knows their tokens but not how they follow each other."""
-    rng, pieces = np.random.default_rng(SEED), model.engine.tokenizer.pieces
-    phrases = [model.engine.tokenizer.encode(text) for text in open_phrases(8000, 0, EVERYDAY)]
+def variants(model: Model) -> dict[str, OpenSlots | None]:
+    """The bundle's own way of hearing open slots, what it is made of, and its negative control."""
+    engine, heard = model.engine, model.engine.open_slots
+    assert heard is not None and engine.automaton is not None
+    rng, pieces, spelled = np.random.default_rng(SEED), engine.tokenizer.pieces, engine.automaton.spelled
+    if isinstance(heard, OpenWords):
+        lexicon, config, spell = Lexicon.load(), heard.config, heard.spell
+        words, priors = list(heard.priors), list(heard.priors.values())
+        dealt = {word: priors[i] for word, i in zip(words, rng.permutation(len(words)), strict=True)}
+        return {
+            "model": heard,
+            "no priors": OpenWords(config, {}, lexicon, spell),
+            "pieces": OpenPieces(OpenSlotConfig(), None, pieces, spelled),
+            "shuffled": OpenWords(config, dealt, lexicon, spell),
+        }
+    assert isinstance(heard, OpenPieces)
+    phrases = [engine.tokenizer.encode(text) for text in open_phrases(8000, 0, EVERYDAY)]
     text = [[pieces[tokens[i]] for i in rng.permutation(len(tokens))] for tokens in phrases]
-    spelled = 0 if model.engine.automaton is None else model.engine.automaton.spelled
-    return OpenPieces(config, estimate(text, 4, pieces[1:]), pieces, spelled)
+    shuffled = OpenPieces(heard.config, estimate(text, 4, pieces[1:]), pieces, spelled)
+    return {"model": heard, "none": None, "shuffled": shuffled}
 
 
 def judge(model: Model, examples: list[Example], case: str, open_names: set[str]) -> None:
@@ -80,13 +96,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     options = parser.parse_args()
     model, domain = load(options.bundle), load_domain(options.domain)
-    heard = model.engine.open_slots
-    if heard is None:
+    if model.engine.open_slots is None:
         parser.error(f"{options.bundle} has no model of open slots; build it with 'phrases' above 0")
+    several = variants(model)
     names = {name for name, spec in domain.slots.items() if spec.type == "open"}
     for case, held in (("known", False), ("strange", True)):
         examples = spoken(domain, held, options.count, options.work)
-        for variant, opened in (("model", heard), ("none", None), ("shuffled", shuffled(model, heard.config))):
+        for variant, opened in several.items():
             model.engine.open_slots = opened
             judge(model, examples, f"{case}, {variant}", names)
 

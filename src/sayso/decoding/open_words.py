@@ -56,7 +56,7 @@ class OpenWords(OpenSlots):
     def __init__(
         self, config: OpenWordsConfig, priors: Mapping[str, float], lexicon: Lexicon, spell: Callable[[str], list[int]]
     ) -> None:
-        self.config, self._priors, self._lexicon, self._spell = config, priors, lexicon, spell
+        self.config, self.priors, self._lexicon, self.spell = config, priors, lexicon, spell
         self._search: GraphSearch | None = None
 
     def slot(self, rows: Floats, before: int) -> Hypothesis | None:
@@ -71,7 +71,7 @@ class OpenWords(OpenSlots):
         frames: list[int] = []
         scores: list[float] = []
         for match in heard.slots:
-            word = self._spell(match.value or "")
+            word = self.spell(match.value or "")
             size = match.last + 1 - match.first
             at = [match.first + number * size // len(word) for number in range(len(word))]
             tokens += word
@@ -107,7 +107,7 @@ class OpenWords(OpenSlots):
         """The words of the lexicon, and those that only the priors know."""
         flat, starts, lengths, owner = self._lexicon.sounds()
         known = {word: number for number, word in enumerate(self._lexicon.words)}
-        more = [(word, way) for word in self._priors if word not in known for way in self._lexicon.pronounce(word)]
+        more = [(word, way) for word in self.priors if word not in known for way in self._lexicon.pronounce(word)]
         for word, _ in more:
             known.setdefault(word, len(known))
         flat = np.concatenate([flat, np.array([phone for _, way in more for phone in way], np.uint8)])
@@ -115,7 +115,7 @@ class OpenWords(OpenSlots):
         starts = np.concatenate([starts, len(flat) - sizes.sum() + np.cumsum(sizes) - sizes])
         lengths, owner = np.concatenate([lengths, sizes]), np.concatenate([owner, [known[word] for word, _ in more]])
         prior = np.full(len(known), _RARE - math.log(len(known)))
-        for word, value in self._priors.items():
+        for word, value in self.priors.items():
             prior[known[word]] = max(prior[known[word]], value)
         return SlotList(
             network=tree(flat, starts, lengths, owner.astype(np.int64)),
