@@ -60,13 +60,13 @@ def test_many_steps_are_the_models(writing: tuple[SpeechModel, Model, Path]) -> 
     model, floor, _ = writing
     memory_graph, graph = floor.engine.graph("memory"), floor.engine.graph("decoder")
     assert memory_graph is not None and graph is not None and model.decoder is not None
-    assert [pair.input for pair in graph.spec.states] == ["keys", "values", "fill"]
+    assert [pair.input for pair in graph.spec.states] == ["keys", "values", "fill", "covered"]
     generator = torch.Generator().manual_seed(0)
     for length in (1, 2, 17):
         frames, counts = torch.randn(3, length, model.encoder.width, generator=generator), torch.tensor([length, 1, 1])
-        memory, state = model.decoder.memory(frames, counts), model.decoder.init_state(3)
+        memory, state = model.decoder.memory(frames, counts), model.decoder.init_state(3, length)
         kept, _ = memory_graph.run({"x": frames.numpy(), "lengths": counts.numpy()})
-        cache = stack([graph.start()] * 3)
+        cache = stack([graph.start(frames=length)] * 3)
         for step in range(24):
             labels = torch.randint(0, 30, (3,), generator=generator) if step else torch.zeros(3, dtype=torch.int64)
             expected, state = model.decoder.step(labels, state, memory)
