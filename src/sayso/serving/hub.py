@@ -111,9 +111,11 @@ class Hub:
 
 
 def _copy(place: str, folder: Path) -> Manifest:
-    """A verified copy."""
+    """A verified copy; the manifest as it is in its place."""
     try:
-        return copy_bundle(read_bundle(resolve(place)), folder)
+        bundle = read_bundle(resolve(place))
+        copy_bundle(bundle, folder)
+        return bundle.manifest
     except OSError as error:
         raise BundleError(f"{place}: cannot be read or copied ({error.strerror})") from None
 

@@ -1,0 +1,38 @@
+"""One service for all tests that change nothing about it; real speech; what the bundle says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from live_service import SPEECH, Server, serving
+from numpy.typing import NDArray
+
+import sayso
+from sayso.audio.decode import read
+from sayso.core.result import Result
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Server]:
+    """One for all tests that change nothing about it."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def home() -> sayso.Model:
+    return sayso.load("home")
+
+
+@pytest.fixture(scope="session")
+def speech() -> dict[str, NDArray[np.float32]]:
+    """Recordings by name, 16 kHz."""
+    return {path.stem: read(path) for path in SPEECH}
+
+
+@pytest.fixture(scope="session")
+def truth(home: sayso.Model) -> dict[str, Result]:
+    """What the bundle makes of them in this process."""
+    return {path.stem: home.understand(path) for path in SPEECH}
