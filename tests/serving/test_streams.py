@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from live_service import ROOT, SPEECH, Server, pcm16, timeless
 from numpy.typing import NDArray
 
 import sayso
-from live_service import ROOT, SPEECH, Server, pcm16, timeless
 from sayso.core.result import Result
 from sayso.serving.client import ServiceError
 from sayso.serving.schema import PartialMessage, ResultMessage

@@ -20,8 +20,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -37,7 +39,39 @@ BEHIND_S = 0.5  # of audio that waits: no partials then
 STATS_S = 0.5
 SAMPLES = 200  # measurements of one kind in a Stats frame
 WARM_S = 1.0
+Number = TypeVar("Number", int, float)
 _Arrival = tuple[float, Frame] | Callable[[], None]
+
+
+@dataclass
+class Tally:
+    """What was done since ``began``."""
+
+    began: float = field(default_factory=time.monotonic)
+    busy_s: float = 0.0
+    audio_s: float = 0.0
+    skipped: int = 0
+    batch: list[int] = field(default_factory=list)
+    compute_s: list[float] = field(default_factory=list)
+    queue_s: list[float] = field(default_factory=list)
+
+    def note(self, where: list[Number], value: Number) -> None:
+        """Keep a measurement, unless there are many already."""
+        if len(where) < SAMPLES:
+            where.append(value)
+
+    def stats(self, streams: int) -> Stats:
+        """For the service."""
+        return Stats(
+            wall_s=time.monotonic() - self.began,
+            busy_s=self.busy_s,
+            audio_s=self.audio_s,
+            streams=streams,
+            skipped_partials=self.skipped,
+            batch=self.batch,
+            compute_s=self.compute_s,
+            queue_s=self.queue_s,
+        )
 
 
 class Engine:
@@ -49,8 +83,9 @@ class Engine:
         self._lives: dict[int, Live | None] = {}  # None: being opened
         self._early: dict[int, list[tuple[float, Frame]]] = {}  # what came for those
         self._helpers = ThreadPoolExecutor(1, "lists")
-        self._stats_at = time.monotonic()
-        self._fresh()
+        self._queue_s: dict[int, float] = {}  # by stream, how long its last packet had waited
+        self._ready_since = 0.0  # since when something is ready; 0: nothing is
+        self._tally = Tally()
 
     def run(self) -> None:
         """Work until the inbox gives None."""
@@ -59,7 +94,7 @@ class Engine:
             self._take()
             self._step()
             self._speak()
-            self._busy_s += time.monotonic() - began
+            self._tally.busy_s += time.monotonic() - began
             self._report()
 
     def _receive(self) -> bool:
@@ -162,8 +197,8 @@ class Engine:
             batch = [(stream, live) for stream, live in ready if live.model is model][:MOST_BATCH]
             began = time.monotonic()
             self._advance(model, batch)
-            self._note(self._compute_s, time.monotonic() - began)
-            self._note(self._batch, len(batch))
+            self._tally.note(self._tally.compute_s, time.monotonic() - began)
+            self._tally.note(self._tally.batch, len(batch))
             for stream, live in batch:
                 self._show(stream, live)
 
@@ -194,7 +229,7 @@ class Engine:
         if self._lives.get(stream) is not live or live.due:
             return
         if self._queue_s.get(stream, 0.0) > BEHIND_S:
-            self._skipped += live.opening.partials
+            self._tally.skipped += live.opening.partials
         elif (saying := self._guarded(stream, live.partial)) is not None:
             self._say(stream, saying)
 
@@ -205,9 +240,9 @@ class Engine:
                 self._say(stream, saying)
             if live.taken_s:
                 self._send(pack(Kind.HEARD, stream, struct.pack("<d", live.taken_s)))
-                self._audio_s += live.taken_s
+                self._tally.audio_s += live.taken_s
                 live.taken_s = 0.0
-                self._note(self._waits, self._queue_s.get(stream, 0.0))
+                self._tally.note(self._tally.queue_s, self._queue_s.get(stream, 0.0))
             if live.done and self._lives.pop(stream, None) is not None:
                 self._queue_s.pop(stream, None)
                 self._send(pack(Kind.DONE, stream))
@@ -251,37 +286,11 @@ class Engine:
 
         self._inbox.put(loaded)
 
-    def _note(self, where: list[Any], value: float) -> None:
-        if len(where) < SAMPLES:
-            where.append(value)
-
     def _report(self) -> None:
-        now = time.monotonic()
-        if now - self._stats_at < STATS_S:
+        if time.monotonic() - self._tally.began < STATS_S:
             return
-        stats = Stats(
-            wall_s=now - self._stats_at,
-            busy_s=self._busy_s,
-            audio_s=self._audio_s,
-            streams=len(self._lives),
-            skipped_partials=self._skipped,
-            batch=self._batch,
-            compute_s=self._compute_s,
-            queue_s=self._waits,
-        )
-        self._stats_at = now
-        self._send(pack(Kind.STATS, 0, stats.model_dump_json().encode()))
-        waiting = {stream: delay for stream, delay in self._queue_s.items() if stream in self._lives}
-        self._fresh()
-        self._queue_s = waiting
-
-    def _fresh(self) -> None:
-        self._busy_s = self._audio_s = self._ready_since = 0.0
-        self._skipped = 0
-        self._batch: list[int] = []
-        self._compute_s: list[float] = []
-        self._waits: list[float] = []
-        self._queue_s: dict[int, float] = {}  # by stream, how long its last packet had waited
+        self._send(pack(Kind.STATS, 0, self._tally.stats(len(self._lives)).model_dump_json().encode()))
+        self._tally = Tally()
 
 
 def warm(model: Model) -> float:
@@ -326,10 +335,8 @@ def main() -> None:
             view = view[out.write(view) or 0 :]
 
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    try:
+    with suppress(BrokenPipeError):  # the service has gone
         Engine(inbox, send).run()
-    except (BrokenPipeError, KeyboardInterrupt):
-        pass
     out.close()
     os._exit(0)  # threads that load a bundle must not hold up the end
 

@@ -57,8 +57,8 @@ def http_route(path: str, site: Site, method: str, handler: Handler, body: Body 
             if type(error).__name__ == "ClientDisconnect":
                 raise
             complain("http", error)
-            refusal = Refusal("internal", "something went wrong here")
-            return json(body(refusal), refusal.status)
+            broken = Refusal("internal", "something went wrong here")
+            return json(body(broken), broken.status)
 
     return require("starlette.routing", extra="serve", purpose="the service").Route(path, endpoint, methods=[method])
 
@@ -106,7 +106,9 @@ async def read_form(request: Request, limits: Limits) -> dict[str, list[str | by
     except Refusal:
         raise
     except (formparsers.MultiPartException, KeyError, ValueError):
-        raise Refusal("bad_request", "the body is no multipart form; send multipart/form-data with a boundary") from None
+        raise Refusal(
+            "bad_request", "the body is no multipart form; send multipart/form-data with a boundary"
+        ) from None
 
 
 async def understand(utterance: Utterance, audio: bytes, limits: Limits) -> Result:

@@ -124,7 +124,7 @@ class Live:
         return Saying(Kind.PARTIAL, self._said(result, 0.0))
 
     def finish(self) -> Saying | None:
-        """The final result of an utterance that is ``due`` and not ``ready``; None where the client ended in silence."""
+        """The final result of an utterance that is ``due``, not ``ready``; None where the client ended in silence."""
         once = self.opening.endpoint == "once"
         if self.stream is None and not once:
             self.done = self.ended
@@ -169,9 +169,9 @@ class Live:
         floats = samples.astype(np.float32) / np.float32(32768) if samples.dtype == np.int16 else samples
         if not np.isfinite(floats).all():
             raise AudioError("found NaN or infinite samples; check what recorded them")
-        floats = np.clip(floats, -1.0, 1.0).astype(np.float32)
+        floats = np.clip(floats, -1.0, 1.0).astype(np.float32, copy=False)
         if self._resampler is None:
-            return floats
+            return np.asarray(floats, np.float32)
         resampled: NDArray[np.float32] = self._resampler.resample_chunk(floats)
         return resampled
 

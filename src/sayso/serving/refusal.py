@@ -1,7 +1,7 @@
 """Why the service refuses, in one table: what a client is told on HTTP, on a WebSocket, and whether to come back.
 
-A ``Refusal`` is the only error that reaches a client. Its message names what was found, what is legal and what to do; it
-holds nothing of ours (no paths, no traces). Before an upgrade it is an HTTP answer with ``Retry-After`` where trying
+A ``Refusal`` is the only error that reaches a client. Its message names what was found, what is legal and what to do;
+it holds nothing of ours (no paths, no traces). Before an upgrade it is an HTTP answer with ``Retry-After`` where trying
 again makes sense, after it an ``error`` message and a close code (RFC 6455, 7.4.1).
 """
 

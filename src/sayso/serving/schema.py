@@ -161,7 +161,8 @@ def _explain(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        kind = {"start": Start, "end": End, "cancel": Cancel}.get(place[0], Options)
+        kinds: dict[str, type[Config]] = {"start": Start, "end": End, "cancel": Cancel}
+        kind = kinds.get(place[0], Options)
         return f"'{place[-1][:40]}' is not a known key; {nearest(place[-1][:40], kind.model_fields)}"
     if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
         return "a message is a JSON object whose 'type' is start, end or cancel"
@@ -196,7 +197,11 @@ def asyncapi() -> dict[str, Any]:
 
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Sayso stream", "version": str(VERSION), "description": "Speech in, meaning out, as it comes"},
+        "info": {
+            "title": "Sayso stream",
+            "version": str(VERSION),
+            "description": "Speech in, meaning out, as it comes",
+        },
         "channels": {"stream": {"address": "/v1/stream", "messages": listed}},
         "operations": {
             "speak": {

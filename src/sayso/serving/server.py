@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -225,7 +224,9 @@ def _tls(config: ServeConfig) -> ssl.SSLContext:
     try:
         context.load_cert_chain(str(config.tls_certificate), str(config.tls_key))
     except OSError as error:
-        raise ConfigError(f"{config.tls_certificate}, {config.tls_key}: not a certificate and its key ({error})") from None
+        raise ConfigError(
+            f"{config.tls_certificate}, {config.tls_key}: not a certificate and its key ({error})"
+        ) from None
     return context
 
 
@@ -307,5 +308,3 @@ def _endpoints(config: ServeConfig, port: int) -> list[str]:
     words = [words for adapter in ADAPTERS for words in adapter.endpoints]
     words += ["http /health/ready", *(["http /metrics"] if config.telemetry.metrics else [])]
     return [f"{kind}{secure}://{host}:{port}{path}" for kind, _, path in (word.partition(" ") for word in words)]
-
-

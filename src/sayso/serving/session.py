@@ -218,7 +218,7 @@ class Utterance:
         return self._sent_s
 
     async def audio(self, pcm: bytes | NDArray[np.float32]) -> None:
-        """Take samples: bytes in the encoding asked for, cut anywhere, or float32 (n,). Waits while the client is ahead.
+        """Take samples: bytes in the encoding asked for, cut anywhere, or float32 (n,). Waits while too many came.
 
         What comes after ``end``, or after the stream is over, is dropped. Past the limit it fails (too_long).
         """

@@ -1,9 +1,9 @@
 """A WebSocket that keeps the service's limits, and the route that lets a client have one.
 
-Who may not come in, or does not fit, is told before the upgrade, as HTTP. After it every way in which a client can waste
-our time has an end: no audio, nothing at all, too long a session, messages faster than the limit (which wait), answers
-that are not read. A protocol adapter gives a route two functions: ``talk``, which has the conversation, and ``refused``,
-which puts a refusal into its protocol's words.
+Who may not come in, or does not fit, is told before the upgrade, as HTTP. After it every way in which a client can
+waste our time has an end: no audio, nothing at all, too long a session, messages faster than the limit (which wait),
+answers that are not read. A protocol adapter gives a route two functions: ``talk``, which has the conversation, and
+``refused``, which puts a refusal into its protocol's words.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sayso.core.errors import require
-from sayso.serving.auth import Gate, check_url
+from sayso.serving.adapter import Site
+from sayso.serving.auth import check_url
 from sayso.serving.refusal import Refusal
-from sayso.serving.session import Service, Visit
+from sayso.serving.session import Visit
 from sayso.serving.telemetry import complain
 
 if TYPE_CHECKING:
@@ -129,22 +130,24 @@ class Socket:
         return bytes(data)
 
 
-def websocket_route(path: str, service: Service, gate: Gate, protocol: str, talk: Talk, refused: Refused) -> Any:
-    """A Starlette route on which ``talk`` has conversations; the subprotocol ``protocol`` is taken where offered."""
+def websocket_route(
+    path: str, site: Site, protocol: str, talk: Talk, refused: Refused, *, subprotocol: str | None = None
+) -> Any:
+    """A Starlette route on which ``talk`` has conversations; ``subprotocol`` is taken where a client offers it."""
+    service = site.service
 
     async def endpoint(websocket: WebSocket) -> None:
         try:
             check_url(websocket.url.query)
-            gate.check_page(websocket.headers)
+            site.gate.check_page(websocket.headers)
             offered = [str(name) for name in websocket.scope.get("subprotocols", ())]
             address = websocket.client.host if websocket.client else "-"
-            visit = service.visit(gate.client(websocket.headers, address, offered), protocol)
+            visit = service.visit(site.gate.client(websocket.headers, address, offered), protocol)
         except Refusal as refusal:
             await websocket.send_denial_response(_denial(refusal))
             return
-        with_name = f"sayso.{protocol}"
         async with visit:
-            await websocket.accept(subprotocol=with_name if with_name in offered else None)
+            await websocket.accept(subprotocol=subprotocol if subprotocol in offered else None)
             await _converse(Socket(websocket, visit), talk, refused)
 
     route: WebSocketRoute = require("starlette.routing", extra="serve", purpose="the service").WebSocketRoute(

@@ -48,7 +48,7 @@ async def _tell(socket: Socket, utterance: Utterance) -> None:
 
 
 def _routes(site: Site) -> list[Any]:
-    return [websocket_route("/v1/stream", site.service, site.gate, "v1", talk, refused)]
+    return [websocket_route("/v1/stream", site, "native", talk, refused, subprotocol="sayso.v1")]
 
 
 ADAPTER = Adapter(name="native", endpoints=("ws /v1/stream",), routes=_routes)

@@ -1,8 +1,8 @@
 """One recording, one answer: ``POST /v1/understand``; and what is served, ``GET /v1/bundles``.
 
 The body is the recording itself (any format that Sayso reads), with ``bundle`` and ``language`` in the query, or raw
-samples with ``Content-Type: audio/pcm;rate=16000``, or a form with the parts ``audio`` and ``options`` (JSON), which can
-bring lists too. The answer is the Result. ``POST /v1/bundles/NAME/reload`` exchanges a bundle (scope ``admin``).
+samples with ``Content-Type: audio/pcm;rate=16000``, or a form with the parts ``audio`` and ``options`` (JSON), which
+can bring lists too. The answer is the Result. ``POST /v1/bundles/NAME/reload`` exchanges a bundle (scope ``admin``).
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ def _routes(site: Site) -> list[Any]:
         if unknown:
             raise Refusal("bad_request", f"'{unknown[0][:40]}' is not a known field; legal: {', '.join(_QUERY)}")
         async with service.visit(client, "rest") as visit:
-            audio, options = b"", Options(**{name: request.query_params.get(name) for name in _QUERY})
             if kind == "multipart/form-data":
                 audio, options = _form(await read_form(request, limits))
             else:
-                audio = await read_body(request, limits)
+                audio, options = await read_body(request, limits), _options(request)
             ask = Ask(
                 sample_rate=with_rate,
                 bundle=options.bundle,
@@ -94,6 +93,15 @@ def _routes(site: Site) -> list[Any]:
     ]
 
 
+def _options(request: Request) -> Options:
+    """What the query says."""
+    query = request.query_params
+    bundle, language = query.get("bundle"), query.get("language")
+    if len(bundle or "") > 100 or len(language or "") > 40:
+        raise Refusal("bad_request", "a bundle's name has at most 100 characters, a language 40")
+    return Options(bundle=bundle, language=language)
+
+
 def _content_type(request: Request) -> tuple[int, str]:
     """The rate to ask for, and the media type."""
     kind, _, rest = request.headers.get("content-type", "").partition(";")
@@ -102,7 +110,9 @@ def _content_type(request: Request) -> tuple[int, str]:
         name, _, value = parameter.strip().partition("=")
         if name.lower() == "rate":
             if not value.isdigit() or len(value) > 7:
-                raise Refusal("bad_request", "the rate of audio/pcm is a number of Hz, for example audio/pcm;rate=16000")
+                raise Refusal(
+                    "bad_request", "the rate of audio/pcm is a number of Hz, for example audio/pcm;rate=16000"
+                )
             rate = int(value)
     kind = kind.strip().lower()
     return (rate if kind == PCM else 16000), kind
