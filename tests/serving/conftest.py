@@ -17,7 +17,7 @@ from sayso.core.result import Result
 @pytest.fixture(scope="session")
 def service() -> Iterator[Server]:
     """One for all tests that change nothing about it."""
-    with serving() as found:
+    with serving(engines=2) as found:
         yield found
 
 

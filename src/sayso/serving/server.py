@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STOPPED_AT_ONCE = 128 + signal.SIGTERM
 GOODBYE_S = 2.0
+UNREAD_BYTES = 1 << 15  # here, and as much again in the kernel, for a client that does not read
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: application/json\r\n"
     b"Content-Length: 77\r\n\r\n"
@@ -243,6 +244,9 @@ def _guarded(limits: Limits) -> tuple[Any, Any]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=UNREAD_BYTES)
+            door = transport.get_extra_info("socket")
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
             if len(self.connections) > limits.connections:
                 transport.write(_BUSY)
                 transport.close()

@@ -1,0 +1,123 @@
+"""Engines that die, hang or are handed what they cannot do: the streams on them are told, all others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import numpy as np
+from live_service import Server, eventually, pcm16, serving, timeless
+from numpy.typing import NDArray
+
+from sayso.core.result import Result
+from sayso.serving.client import ServiceError
+from sayso.serving.wire import HEADER, Frame, Kind, Unpacker, pack
+
+Speech = dict[str, NDArray[np.float32]]
+NAME = "turn-on-the-kitchen-lights"
+
+
+def test_frames_come_out_as_they_went_in() -> None:
+    frames = [Frame(kind, number, bytes(range(number))) for number, kind in enumerate(Kind)]
+    whole = b"".join(pack(*frame) for frame in frames)
+    for size in (1, 7, HEADER.size, len(whole)):
+        unpacker = Unpacker()
+        found = [f for at in range(0, len(whole), size) for f in unpacker.feed(whole[at : at + size])]
+        assert found == frames
+
+
+def test_a_killed_engine_takes_only_its_own(service: Server, speech: Speech, truth: dict[str, Result]) -> None:
+    """Four streams on two engines; one is killed in the middle. Then it is there again, with the same bundle."""
+    engines = service.running.service.pool.engines
+    sound = speech[NAME]
+
+    async def speak(connection: Any, halfway: asyncio.Barrier, killed: asyncio.Event) -> Result | str:
+        stream = await connection.start(encoding="pcm_f32le")
+        await stream.send(sound[:16000])
+        await halfway.wait()
+        await killed.wait()
+        try:
+            await stream.send(sound[16000:])
+            await stream.end()
+            result: Result = await stream.result()
+        except ServiceError as error:
+            assert error.retry_after_s is not None
+            return error.code
+        return result
+
+    async def together() -> list[Result | str]:
+        halfway, killed = asyncio.Barrier(5), asyncio.Event()
+
+        async def one() -> Result | str:
+            async with service.client().connect() as connection:
+                first = await speak(connection, halfway, killed)
+                if first == "engine_lost":  # the connection is still good
+                    stream = await connection.start(encoding="pcm_f32le")
+                    await stream.send(sound)
+                    await stream.end()
+                    assert timeless(await stream.result()) == timeless(truth[NAME])
+                return first
+
+        tasks = [asyncio.create_task(one()) for _ in range(4)]
+        await halfway.wait()
+        assert sorted(engine.seats for engine in engines) == [2, 2]
+        victim = engines[0].pid
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        await asyncio.to_thread(eventually, lambda: engines[0].pid != victim or not engines[0].alive)
+        killed.set()
+        return await asyncio.gather(*tasks)
+
+    outcomes = asyncio.run(together())
+    assert outcomes.count("engine_lost") == 2
+    others = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+    assert len(others) == 2 and all(timeless(result) == timeless(truth[NAME]) for result in others)
+    eventually(lambda: engines[0].alive and bool(engines[0].editions))
+    assert "slu_engine_restarts_total 1.0" in service.client().get("/metrics")
+
+
+def test_admission_goes_by_what_was_measured() -> None:
+    """The measured work per second of audio bounds the streams, the first always fits."""
+    with serving(limits={"admission": "measured", "streams": 1000}) as found:
+        pool = found.running.service.pool
+        (engine,) = pool.engines
+        assert engine.rtf > 0  # from running warm
+        expected = max(1, int(pool.limits.headroom / engine.rtf))
+        taken = []
+
+        def fill() -> int:
+            try:
+                while True:
+                    taken.append(pool.seat())
+            except Exception:
+                return len(taken)
+
+        assert found.call(fill) == expected
+        found.call(lambda: [seat.release() for seat in taken])
+        assert pool.seats == 0
+
+
+def test_an_engine_does_what_it_can_with_wrong_packets(service: Server, speech: Speech) -> None:
+    """NaN ends the stream that sent it, with a message; its neighbours and its connection do not mind."""
+
+    async def run() -> tuple[str, str]:
+        async with service.client().connect() as bad, service.client().connect() as good:
+            other = await good.start()
+            await other.send(pcm16(speech[NAME]))
+            stream = await bad.start(encoding="pcm_f32le")
+            await stream.send(np.full(4000, np.nan, "<f4").tobytes())
+            code = ""
+            try:
+                await stream.result()
+            except ServiceError as error:
+                code = error.code
+            await other.end()
+            again = await bad.start()
+            await again.send(pcm16(speech[NAME]))
+            await again.end()
+            assert (await again.result()).text == "turn on the kitchen lights"
+            return code, (await other.result()).text
+
+    assert asyncio.run(run()) == ("bad_audio", "turn on the kitchen lights")
