@@ -150,7 +150,8 @@ async def _drain(found: Process, sound: bytes) -> list[Result]:
             await stream.end()
             result: Result = await stream.result()
             with suppress(ConnectionClosed):
-                await connection.socket.recv()
+                while True:
+                    await connection.socket.recv()
             closed.append(connection.socket.close_code)
             return result
 

@@ -109,13 +109,13 @@ async def start(config: ServeConfig) -> Running:
 
 async def drain(service: Service) -> None:
     """No new streams; wait for those that run, at most ``drain_s`` and what their finals may take."""
-    service.draining.set()
+    service.drain()
     say("draining", streams=len(service.utterances))
     until = time.monotonic() + service.limits.drain_s
     for utterance in list(service.utterances):
         if utterance.ask.endpoint == "always":
             utterance.end()  # it would never end by itself
-    while service.utterances and time.monotonic() < until:
+    while (service.utterances or not service.closed) and time.monotonic() < until:
         await asyncio.sleep(0.02)
     for utterance in list(service.utterances):
         utterance.end()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import struct
 import time
@@ -35,6 +36,7 @@ from sayso.serving.wire import Endpoint, Frame, Kind, Opening, Said
 LOWEST_HZ, HIGHEST_HZ = 1000, 192_000
 PIECE_S = 0.1  # what an engine takes of a stream in one turn
 UNDER_WAY_S = 1.0  # of audio that an engine has not taken yet
+GRACE_S = 0.5  # after the order to stop, for a client that had not heard of it
 MOST_FINALS = 100  # that a client has not read
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
 Lists = Mapping[str, Sequence[str | tuple[str, str]]]
@@ -90,12 +92,23 @@ class Service:
         self.utterances: set[Utterance] = set()
         self.visits: set[Visit] = set()
         self.draining = asyncio.Event()
+        self._closes_at = math.inf
         self._by_client: Counter[str] = Counter()
 
     @property
     def ready(self) -> bool:
         """Whether new streams are welcome."""
         return not self.draining.is_set() and self.pool.ready
+
+    def drain(self) -> None:
+        """No new connections from now on, and no new streams on those there are, but for what is on its way."""
+        self._closes_at = time.monotonic() + GRACE_S
+        self.draining.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no stream may begin any more."""
+        return time.monotonic() >= self._closes_at
 
     def visit(self, client: Client, protocol: str) -> Visit:
         """A place for a client that will stream. ``Refusal``: may not, too many of its own, no room, going away."""
@@ -165,7 +178,7 @@ class Visit:
     def open(self, ask: Ask) -> Utterance:
         """Begin a stream; one that runs is cancelled. ``Refusal`` for what is not legal."""
         try:
-            if self.service.draining.is_set():
+            if self.service.closed:
                 raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
             if not LOWEST_HZ <= ask.sample_rate <= HIGHEST_HZ:
                 raise Refusal(

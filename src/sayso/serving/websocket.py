@@ -60,7 +60,7 @@ class Socket:
                 message, self._receiving = self._receiving.result(), None
                 self._active_at = time.monotonic()
                 return self._content(message)
-            if self._draining.done() and not self._busy:
+            if self.service.closed and not self._busy:
                 raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
 
     def help(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -99,6 +99,8 @@ class Socket:
         """Seconds until a limit is passed; ``Refusal`` where it has been."""
         now, limits = time.monotonic(), self.limits
         utterance = self.visit.utterance
+        if self._draining.done() and not self.service.closed:
+            return 0.05  # soon
         until = self._began + limits.session_s
         if now >= until:
             raise Refusal("timeout", f"a session ends after {limits.session_s:g} s; connect again")
