@@ -36,7 +36,7 @@ class Server:
         self._up: Future[server.Running] = Future()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self.running = self._up.result(60)
+        self.running = self._up.result(300)  # on a machine that trains beside it
         self.port = self.running.port
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -84,7 +84,7 @@ def pcm16(samples: NDArray[np.float32]) -> bytes:
     return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
-def eventually(what: Callable[[], bool], within_s: float = 20.0) -> None:
+def eventually(what: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait until something is so."""
     until = time.monotonic() + within_s
     while not what():

@@ -54,7 +54,7 @@ class Process:
         command += ["--config", str(folder / "serve.toml"), "--port", "0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=environment, cwd=folder)
-        eventually(lambda: "/metrics" in self.said() or self.process.poll() is not None, 60)
+        eventually(lambda: "/metrics" in self.said() or self.process.poll() is not None, 300)
         self.endpoints = [line for line in self.said().splitlines() if "://127.0.0.1" in line]
         assert self.endpoints, self.said()
         self.url = next(line for line in self.endpoints if line.startswith("http")).rsplit("/v1", 1)[0]
@@ -92,7 +92,7 @@ def test_a_life(tmp_path: Path, speech: dict[str, NDArray[np.float32]], truth: d
         _plant(found)
         metrics = found.client.get("/metrics")
         assert 'slu_streams_total{outcome="ok",protocol="rest"} 1.0' in metrics
-        results = asyncio.run(_drain(found, pcm16(speech[NAME])))
+        results = asyncio.run(drained(found, pcm16(speech[NAME]), STREAMS))
         assert found.process.wait(30) == 0
         assert len(results) == STREAMS and {result.text for result in results} == {truth[NAME].text}
         rows = _usage(found.usage)
@@ -134,9 +134,9 @@ def _plant(found: Process) -> None:
     asyncio.run(talk())
 
 
-async def _drain(found: Process, sound: bytes) -> list[Result]:
+async def drained(found: Process, sound: bytes, streams: int) -> list[Result]:
     """Streams in the middle of speech when SIGTERM comes; how they end, and what others see meanwhile."""
-    spoken = asyncio.Barrier(STREAMS + 1)
+    spoken = asyncio.Barrier(streams + 1)
     closed: list[int] = []
 
     async def speak() -> Result:
@@ -163,7 +163,7 @@ async def _drain(found: Process, sound: bytes) -> list[Result]:
             closed.append(link.close_code)
 
     async with asyncio.timeout(60):
-        tasks = [asyncio.create_task(speak()) for _ in range(STREAMS)]
+        tasks = [asyncio.create_task(speak()) for _ in range(streams)]
         waiting = asyncio.create_task(idle())
         await spoken.wait()
         found.process.send_signal(signal.SIGTERM)
@@ -177,7 +177,7 @@ async def _drain(found: Process, sound: bytes) -> list[Result]:
         assert also.value.response.status_code == 503 and "Retry-After" in also.value.response.headers
         results = await asyncio.gather(*tasks)
         await waiting
-    assert closed == [1001] * (STREAMS + 1)
+    assert closed == [1001] * (streams + 1)
     return results
 
 

@@ -24,6 +24,7 @@ from sayso.serving.telemetry import Telemetry, complain
 from sayso.serving.wire import Frame, Kind, Opening, Stats, Unpacker, pack
 
 SILENCE_S = 10.0  # without a word from an engine that should give figures twice a second
+START_S = 60.0  # more, for a process that has just begun
 LOAD_S = 120.0
 MOST_WAIT_S = 0.5  # of audio in an engine, for new streams to be let in
 SMOOTHING = 0.3  # of the newest measurement
@@ -88,7 +89,7 @@ class EngineProcess:
             stdout=asyncio.subprocess.PIPE,
         )
         self.started += 1
-        self.heard_at, self.rtf, self.wait_s = time.monotonic(), 0.0, 0.0
+        self.heard_at, self.rtf, self.wait_s = time.monotonic() + START_S, 0.0, 0.0
 
     async def listen(self) -> None:
         """Hand on what it says, until it says no more."""
