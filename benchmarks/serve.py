@@ -3,23 +3,23 @@
     python benchmarks/serve.py [--bundle B] [--streams 1 2 4 8 16] [--seconds 20] [--engines 1] [--audio FILE ...]
 
 Every stream is a client of its own that sends packets of ``--packet-ms`` at the pace of a microphone, one recording
-after another, and knows where the speech in each ends (the last word of the in-process result). Packets are due at times
-fixed beforehand: where a client falls behind, it sends at once and the wait counts from when the packet was due, so a
+after another, and knows where the speech in each ends (the last word of the in-process result). Packets are due at
+times fixed beforehand: where a client falls behind, it sends at once and the wait counts from when the packet was due, so a
 stalled server cannot make its own figures better (coordinated omission). Streams begin spread over one recording's
 length. Per number of streams:
 
-- ``intent_ms``: from the end message's due time, which is the endpoint decision here, to the final result of an utterance
-  with an intent, p50, p95, p99; ``speech_intent_ms``: the same from the end of speech;
+- ``intent_ms``: from the end message's due time, which is the endpoint decision here, to the final result of an
+  utterance with an intent, p50, p95, p99; ``speech_intent_ms``: the same from the end of speech;
 - ``final_ms``: as ``intent_ms``, over all utterances;
 - ``chunk_ms``: from the due time of the packet that held the last sample which a partial needed, to that partial;
 - ``cpu_per_stream``: processor seconds of the service per second and stream; ``mb_per_stream``: growth of the resident
-  memory of the service and its engines over the idle service, per stream; ``refused``, ``failed``: streams and utterances
-  that got no result; ``wrong``: results that differ from those in process (times taken aside).
+  memory of the service and its engines over the idle service, per stream; ``refused``, ``failed``: streams and
+  utterances that got no result; ``wrong``: results that differ from those in process (times taken aside).
 
 ``refusal_ms``: how long the stream after the last place takes to be refused. ``--sherpa DIR`` runs
 ``sherpa-onnx-online-websocket-server`` of the package ``sherpa-onnx-bin`` on the model that ``sayso export --format
-sherpa`` wrote there, in the same run: the final text stands in for the intent, which it does not know. One JSON line per
-figure.
+sherpa`` wrote there, in the same run: the final text stands in for the intent, which it does not know. One JSON line
+per figure.
 """
 
 from __future__ import annotations

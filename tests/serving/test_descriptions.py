@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 def refs(node: Any) -> list[str]:
     if isinstance(node, dict):
         own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [ref for value in node.values() for ref in refs(value)]
+        return [*own, *(ref for value in node.values() for ref in refs(value))]
     return [ref for value in node for ref in refs(value)] if isinstance(node, list) else []
 
 
@@ -48,7 +48,7 @@ def test_requests_are_described(service: Server) -> None:
     assert description == json.loads(json.dumps(openapi()))
     for ref in refs(description):
         assert follow(description, ref)
-    page = re.findall(r"^\| `(?:GET |POST |ws )?(/\S+?)`", PAGE, re.M) + ["/health/ready"]
+    page = [*re.findall(r"^\| `(?:GET |POST |ws )?(/\S+?)`", PAGE, re.M), "/health/ready"]
     spoken = {path.replace("NAME", "{name}") for path in page} - {"/v1/stream", "/openapi.json"}
     assert set(description["paths"]) == spoken
     assert {words.split()[1] for adapter in ADAPTERS for words in adapter.endpoints} <= set(page)
@@ -69,7 +69,9 @@ def test_settings_shown_are_settings() -> None:
     config = parse(ServeConfig, tomllib.loads(shown), where="docs/serving.md")
     assert config.engines == 2 and list(config.bundles) == ["home", "office"] and config.auth.keys[0].name == "panel"
     table = PAGE.split("## Limits")[1].split("##")[0]
-    named = {name for row in re.findall(r"^\| [^|]+ \| (`.+?`) \|", table, re.M) for name in re.findall(r"`(\w+)`", row)}
+    named = {
+        name for row in re.findall(r"^\| [^|]+ \| (`.+?`) \|", table, re.M) for name in re.findall(r"`(\w+)`", row)
+    }
     assert named | {"drain_s"} == set(Limits.model_fields)
 
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
+import pytest
 from live_service import Server, eventually, pcm16, serving, timeless
 from numpy.typing import NDArray
 
 from sayso.core.result import Result
-from sayso.serving.client import ServiceError
+from sayso.serving.client import Client, ServiceError
+from sayso.serving.refusal import Refusal
 from sayso.serving.wire import HEADER, Frame, Kind, Unpacker, pack
 
 Speech = dict[str, NDArray[np.float32]]
@@ -78,25 +85,58 @@ def test_a_killed_engine_takes_only_its_own(service: Server, speech: Speech, tru
     assert "slu_engine_restarts_total 1.0" in service.client().get("/metrics")
 
 
-def test_admission_goes_by_what_was_measured() -> None:
-    """The measured work per second of audio bounds the streams, the first always fits."""
-    with serving(limits={"admission": "measured", "streams": 1000}) as found:
-        pool = found.running.service.pool
-        (engine,) = pool.engines
-        assert engine.rtf > 0  # from running warm
-        expected = max(1, int(pool.limits.headroom / engine.rtf))
-        taken = []
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With TLS, and with admission by what was measured."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    limits = {"admission": "measured", "streams": 1000}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        with serving(tls_certificate=str(certificate), tls_key=str(key), limits=limits) as found:
+            yield found
 
-        def fill() -> int:
-            try:
-                while True:
-                    taken.append(pool.seat())
-            except Exception:
-                return len(taken)
 
-        assert found.call(fill) == expected
-        found.call(lambda: [seat.release() for seat in taken])
-        assert pool.seats == 0
+def test_tls(secure: Server, speech: Speech) -> None:
+    """Certificates are checked; without TLS nothing is said."""
+    address = f"127.0.0.1:{secure.port}"
+    client = Client(f"https://{address}")
+    assert client.get("/health/ready") == "ready\n"
+    assert f"wss://{address}/v1/stream" in secure.running.endpoints
+
+    async def stream() -> str:
+        async with client.connect() as connection:
+            stream = await connection.start()
+            await stream.send(speech[NAME])
+            await stream.end()
+            return (await stream.result()).text
+
+    assert asyncio.run(stream()) == "turn on the kitchen lights"
+    with pytest.raises((OSError, HTTPException)):
+        Client(f"http://{address}").get("/health/ready")
+
+
+def test_admission_goes_by_what_was_measured(secure: Server) -> None:
+    """The measured work per second of audio bounds the streams; the first always fits."""
+    pool = secure.running.service.pool
+    (engine,) = pool.engines
+    assert engine.rtf > 0  # from running warm
+    expected, taken = max(1, int(pool.limits.headroom / engine.rtf)), []
+
+    def fill() -> int:
+        with suppress(Refusal):
+            while True:
+                taken.append(pool.seat())
+        return len(taken)
+
+    assert secure.call(fill) == expected
+    secure.call(lambda: [seat.release() for seat in taken])
+    assert pool.seats == 0
 
 
 def test_an_engine_does_what_it_can_with_wrong_packets(service: Server, speech: Speech) -> None:

@@ -32,7 +32,7 @@ WRONG = [
     '{"type": "start", "version": 2}', '{"type": "start", "sample_rate": 0}', '{"type": "start", "sample_rate": 1e300}',
     '{"type": "start", "encoding": "mp3"}', '{"type": "start", "lists": [[]]}', '{"type": "start", "endpoint": null}',
     '{"type": "start", "lists": {"area": [["a", "b", "c"]]}}', '{"type": "start", "bundle": "../../etc"}',
-    '{"type": "start", "language": "\\ud800"}', '{"type": "start", "config": {"model": "x"}}', '{"type": "end", "x": 1}',
+    '{"type": "start", "language": "\\ud800"}', '{"type": "start", "config": {"model": 1}}', '{"type": "end", "x": 1}',
     '{"type": "start", "lists": {"area": [""]}}', '{"type": "start", "lists": {"area": []}}', "Done", '{"eof": 1}',
 ]  # fmt: skip
 CLOSES = {meaning.close for meaning in MEANINGS.values()}

@@ -308,7 +308,7 @@ def test_a_client_that_does_not_read_is_cut_off(strict: Server, speech: dict[str
 def test_a_bundle_is_exchanged_while_people_speak(
     strict: Server, place: Path, speech: dict[str, NDArray[np.float32]]
 ) -> None:
-    """Damaged: refused, nothing changes. Another: new streams get it, a running one ends on the old, which then goes."""
+    """Damaged: nothing changes. Another: new streams get it, a running one ends on the old, which then goes."""
     admin, before = strict.client(KEYS["admin"]), strict.running.service.hub.editions[0]
     whole = read_bundle(place)
     files = {name: whole.file(name) for name in whole.manifest.files}

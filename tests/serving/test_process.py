@@ -99,7 +99,12 @@ def test_a_life(tmp_path: Path, speech: dict[str, NDArray[np.float32]], truth: d
         assert len(rows) >= STREAMS + 1 and {row["key"] for row in rows} == {"panel"}
         assert sum(row["outcome"] == "ok" for row in rows) == STREAMS + 1
         left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "serve.toml"]
-        assert {path.name for path in left} <= {"log", "usage.db", "usage.db-wal", "usage.db-shm"}  # no audio, no copies
+        assert {path.name for path in left} <= {
+            "log",
+            "usage.db",
+            "usage.db-wal",
+            "usage.db-shm",
+        }  # no audio, no copies
         everything = metrics.encode() + b"".join(path.read_bytes() for path in left)
         assert b'"event": "stream"' in everything and b"turn_on" in everything
         for secret in (CANARY, KEY, *SAID):
@@ -124,7 +129,12 @@ def _plant(found: Process) -> None:
         Client(found.url, key=CANARY).understand(recording)
 
     async def talk() -> None:
-        for message in (CANARY, f'{{"type": "{CANARY}"}}', f'{{"type": "start", "{CANARY}": 1}}', b"\xff" + CANARY.encode()):
+        for message in (
+            CANARY,
+            f'{{"type": "{CANARY}"}}',
+            f'{{"type": "start", "{CANARY}": 1}}',
+            b"\xff" + CANARY.encode(),
+        ):
             async with found.socket() as link:
                 await link.send(message, text=True)
                 with suppress(ConnectionClosed):

@@ -203,10 +203,14 @@ class Engine:
                 self._show(stream, live)
 
     def _linger(self, left_s: float) -> None:
+        """Take one thing that comes within this time; waiting is no work."""
+        began = time.monotonic()
         try:
             arrival = self._inbox.get(timeout=left_s)
         except queue.Empty:
             return
+        finally:
+            self._tally.busy_s -= time.monotonic() - began
         if arrival is None:
             self._inbox.put(None)
         else:

@@ -25,7 +25,7 @@ from sayso.serving.config import Limits
 from sayso.serving.refusal import Refusal
 from sayso.serving.session import Utterance
 from sayso.serving.telemetry import complain
-from sayso.serving.websocket import retry_after
+from sayso.serving.websocket import headers_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,11 +52,10 @@ def http_route(path: str, site: Site, method: str, handler: Handler, body: Body 
             address = request.client.host if request.client else "-"
             return await handler(request, site.gate.client(request.headers, address))
         except Refusal as refusal:
-            return json(body(refusal), refusal.status, retry_after(refusal))
+            return json(body(refusal), refusal.status, headers_of(refusal))
         except Exception as error:
-            if type(error).__name__ == "ClientDisconnect":
-                raise
-            complain("http", error)
+            if type(error).__name__ != "ClientDisconnect":
+                complain("http", error)
             broken = Refusal("internal", "something went wrong here")
             return json(body(broken), broken.status)
 

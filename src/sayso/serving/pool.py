@@ -23,7 +23,7 @@ from sayso.serving.refusal import Refusal
 from sayso.serving.telemetry import Telemetry, complain
 from sayso.serving.wire import Frame, Kind, Opening, Stats, Unpacker, pack
 
-SILENCE_S = 10.0  # without a word from an engine that should give figures twice a second
+SILENCE_S = 20.0  # without a word from an engine that should give figures twice a second
 START_S = 60.0  # more, for a process that has just begun
 LOAD_S = 120.0
 MOST_WAIT_S = 0.5  # of audio in an engine, for new streams to be let in
@@ -79,6 +79,11 @@ class EngineProcess:
         """Of the process that runs now."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def loading(self) -> bool:
+        """Whether it loads a bundle, which may keep it from saying anything."""
+        return bool(self._loading)
+
     async def start(self) -> None:
         """A new process."""
         self._process = await asyncio.create_subprocess_exec(
@@ -129,6 +134,7 @@ class EngineProcess:
             raise BundleError(f"the bundle was not loaded within {LOAD_S:.0f} s") from None
         finally:
             self._loading.pop(edition, None)
+            self.heard_at = max(self.heard_at, time.monotonic())
         self.rtf = self.rtf or self.editions[edition]
 
     def drop(self, edition: int) -> None:
@@ -290,16 +296,20 @@ class Pool:
             self._tasks.append(asyncio.create_task(self._furnish(engine)))
 
     async def _furnish(self, engine: EngineProcess) -> None:
-        for edition, path in list(self._paths.items()):
+        """Give a new process what the others have; a bundle that came meanwhile, too."""
+        started = engine.started
+        while missing := [edition for edition in self._paths if edition not in engine.editions]:
             try:
-                await engine.load(edition, path)
+                await engine.load(missing[0], self._paths[missing[0]])
             except BundleError:
-                engine.kill()  # it could yesterday: try another process
+                if engine.started == started:
+                    engine.kill()  # it could yesterday: try another process
+                return
 
     async def _watch(self) -> None:
         """An engine that says nothing is as good as dead."""
         while True:
             await asyncio.sleep(1.0)
             for engine in self.engines:
-                if engine.alive and time.monotonic() - engine.heard_at > SILENCE_S:
+                if engine.alive and not engine.loading and time.monotonic() - engine.heard_at > SILENCE_S:
                     engine.kill()

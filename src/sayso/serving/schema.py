@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sayso.core.config import Config
 from sayso.core.errors import nearest
 from sayso.core.result import Result
+from sayso.serving.events import HIGHEST_HZ, LOWEST_HZ, Ask, Encoding, Failure, Final, Partial
 from sayso.serving.refusal import Code, Refusal
-from sayso.serving.session import HIGHEST_HZ, LOWEST_HZ, Ask, Encoding, Failure, Final, Partial
 from sayso.serving.wire import Endpoint
 
 VERSION: Literal[1] = 1

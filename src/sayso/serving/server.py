@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 STOPPED_AT_ONCE = 128 + signal.SIGTERM
 GOODBYE_S = 2.0
 UNREAD_BYTES = 1 << 15  # here, and as much again in the kernel, for a client that does not read
+_BUSY_BODY = b'{"error": {"code": "overloaded", "message": "too many connections are open"}}'
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 77\r\n\r\n"
-    b'{"error": {"code": "overloaded", "message": "too many connections are open"}}'
+    b"Content-Length: %d\r\n\r\n%b" % (len(_BUSY_BODY), _BUSY_BODY)
 )
 
 

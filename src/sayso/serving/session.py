@@ -16,9 +16,7 @@ import secrets
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncIterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,61 +24,19 @@ from numpy.typing import NDArray
 from sayso.core.result import Result
 from sayso.serving.auth import Client
 from sayso.serving.config import ServeConfig
+from sayso.serving.events import HIGHEST_HZ, LOWEST_HZ, Ask, Event, Failure, Final, Lists, Partial
 from sayso.serving.hub import Edition, Hub
 from sayso.serving.pool import Channel, Pool, Seat
 from sayso.serving.refusal import CODES, Code, Refusal
 from sayso.serving.telemetry import Telemetry, complain
 from sayso.serving.usage import UsageRow
-from sayso.serving.wire import Endpoint, Frame, Kind, Opening, Said
+from sayso.serving.wire import Frame, Kind, Opening, Said
 
-LOWEST_HZ, HIGHEST_HZ = 1000, 192_000
 PIECE_S = 0.1  # what an engine takes of a stream in one turn
 UNDER_WAY_S = 1.0  # of audio that an engine has not taken yet
 GRACE_S = 0.5  # after the order to stop, for a client that had not heard of it
 MOST_FINALS = 100  # that a client has not read
-Encoding = Literal["pcm_s16le", "pcm_f32le"]
-Lists = Mapping[str, Sequence[str | tuple[str, str]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partial:
-    """What is understood so far of utterance number ``utterance``, which began at ``offset_s``."""
-
-    utterance: int
-    offset_s: float
-    result: Result
-
-
-@dataclass(frozen=True, kw_only=True)
-class Final:
-    """What an utterance meant."""
-
-    utterance: int
-    offset_s: float
-    result: Result
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why there will be nothing more."""
-
-    refusal: Refusal
-
-
-Event = Partial | Final | Failure
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """How a stream is wanted. ``endpoint``: see ``wire.Endpoint``. ``bundle`` None: by ``language``, or the default."""
-
-    sample_rate: int = 16000
-    encoding: Encoding = "pcm_s16le"
-    bundle: str | None = None
-    language: str | None = None
-    lists: Lists | None = None
-    partials: bool = True
-    endpoint: Endpoint = "client"
+__all__ = ["Ask", "Event", "Failure", "Final", "Lists", "Partial", "Service", "Utterance", "Visit"]
 
 
 class Service:

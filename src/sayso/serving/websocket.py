@@ -186,11 +186,14 @@ def _denial(refusal: Refusal) -> Response:
     answer: Response = responses.JSONResponse(
         {"error": {"code": refusal.code, "message": refusal.message}},
         status_code=refusal.status,
-        headers=retry_after(refusal),
+        headers=headers_of(refusal),
     )
     return answer
 
 
-def retry_after(refusal: Refusal) -> dict[str, str]:
-    """The header that says when to come back, in whole seconds."""
-    return {} if refusal.retry_after_s is None else {"Retry-After": str(max(1, round(refusal.retry_after_s)))}
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """What HTTP says of a refusal beside its status: when to come back, or how to show a key."""
+    found = {"WWW-Authenticate": "Bearer"} if refusal.code == "unauthorized" else {}
+    if refusal.retry_after_s is not None:
+        found["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    return found

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sayso.core.errors import BundleError
 from sayso.serving.adapter import Adapter, Site
 from sayso.serving.auth import Client
+from sayso.serving.events import Ask
 from sayso.serving.http import http_route, json, read_body, read_form, understand
 from sayso.serving.refusal import Refusal
 from sayso.serving.schema import Options, openapi, read_options
-from sayso.serving.session import Ask
 from sayso.serving.telemetry import say
 
 if TYPE_CHECKING:
