@@ -4,9 +4,9 @@
 
 Every stream is a client of its own that sends packets of ``--packet-ms`` at the pace of a microphone, one recording
 after another, and knows where the speech in each ends (the last word of the in-process result). Packets are due at
-times fixed beforehand: where a client falls behind, it sends at once and the wait counts from when the packet was due, so a
-stalled server cannot make its own figures better (coordinated omission). Streams begin spread over one recording's
-length. Per number of streams:
+times fixed beforehand: where a client falls behind, it sends at once and the wait counts from when the packet was due,
+so a stalled server cannot make its own figures better (coordinated omission). Streams begin spread over two seconds.
+Per number of streams:
 
 - ``intent_ms``: from the end message's due time, which is the endpoint decision here, to the final result of an
   utterance with an intent, p50, p95, p99; ``speech_intent_ms``: the same from the end of speech;
