@@ -127,14 +127,14 @@ def test_conversations(service: Server) -> None:
     Conversation.server = service
     machine = Conversation.TestCase
     machine.settings = settings(
-        max_examples=25, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+        max_examples=20, stateful_step_count=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
     )
     machine("runTest").runTest()
     eventually(lambda: not service.running.service.visits)
     assert service.client().understand(ROOT / "examples" / f"{NAME}.flac").text == "turn on the kitchen lights"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     body=st.one_of(st.binary(max_size=300), st.integers(1, 60).map(lambda cut: _wav()[:-cut])),
     kind=st.sampled_from(["audio/wav", "audio/pcm", "audio/pcm;rate=0", "audio/pcm;rate=x", "multipart/form-data",

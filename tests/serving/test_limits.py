@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sayso.core.bundle import copy_bundle, read_bundle, resolve, write_bundle
 from sayso.core.result import Result
-from sayso.serving import server as server_module
+from sayso.serving import guard
 from sayso.serving.auth import SUBPROTOCOL, hashed, new_key
 from sayso.serving.client import ServiceError
 from sayso.serving.schema import ErrorMessage, read_server
@@ -73,7 +73,7 @@ def strict(place: Path) -> Iterator[Server]:
     ]
     auth = {"keys": keys, "origins": ["https://home.example"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server_module, "UNREAD_BYTES", 4096)  # so that a deaf client is full soon
+        patch.setattr(guard, "UNREAD_BYTES", 4096)  # so that a deaf client is full soon
         with serving(bundles={"home": str(place)}, auth=auth, limits=LIMITS) as found:
             yield found
 

@@ -29,7 +29,7 @@ KEY = "sayso-CANARY-key-0"
 CANARY = "CANARY-7731"
 NAME = "turn-on-the-kitchen-lights"
 SAID = ("kitchen", "lights")  # of the recording: no intent and no slot is called so
-STREAMS = 16
+STREAMS = 10
 CONFIG = """
 host = "127.0.0.1"
 [limits]

@@ -21,7 +21,7 @@ Speech = dict[str, NDArray[np.float32]]
 
 
 def test_a_recording_means_what_it_means_in_process(service: Server, truth: dict[str, Result]) -> None:
-    for path in SPEECH[:6]:
+    for path in SPEECH[:3]:
         assert timeless(service.client().understand(path)) == timeless(truth[path.stem])
 
 
@@ -46,15 +46,16 @@ def test_streams_are_equal_to_in_process_and_their_stable_text_stays(
 
     async def all_on_one_connection() -> None:
         async with service.client().connect() as connection:
-            for name in list(speech)[:4]:
+            for name in list(speech)[3:5]:
                 await one(name, connection)
 
     asyncio.run(all_on_one_connection())
 
 
 def test_interleaved_streams_each_get_their_own(service: Server, speech: Speech, truth: dict[str, Result]) -> None:
-    """Twenty-four at once, packets of random sizes, in random order."""
-    names = [list(speech)[number % len(speech)] for number in range(24)]
+    """Sixteen at once, packets of random sizes, in random order."""
+    short = sorted(speech, key=lambda name: len(speech[name]))[:5]
+    names = [short[number % len(short)] for number in range(16)]
     dice = random.Random(0)
 
     async def one(name: str) -> tuple[str, Result]:

@@ -1,9 +1,7 @@
 """The process: engines, protocols, signals; started whole, stopped without losing a result.
 
 SIGTERM and Ctrl-C drain: not ready any more, nobody new, streams finish, connections close (1001), records are written,
-exit 0. A second one stops at once. SIGHUP loads every bundle again. What uvicorn's parsers lack is added here: a
-deadline for the head of a request, a bound on connections that holds before anything is read, and an end to connections
-whose client does not take the goodbye.
+exit 0. A second one stops at once. SIGHUP loads every bundle again.
 """
 
 from __future__ import annotations
@@ -22,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from sayso.core.errors import BundleError, ConfigError, UsageError, require
 from sayso.serving.adapter import Site
 from sayso.serving.auth import Client, Gate
-from sayso.serving.config import Limits, ServeConfig
+from sayso.serving.config import ServeConfig
+from sayso.serving.guard import GOODBYE_S, guarded
 from sayso.serving.http import answer, http_route
 from sayso.serving.hub import Hub
 from sayso.serving.pool import Pool
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 STOPPED_AT_ONCE = 128 + signal.SIGTERM
-GOODBYE_S = 2.0
-UNREAD_BYTES = 1 << 15  # here, and as much again in the kernel, for a client that does not read
-_BUSY_BODY = b'{"error": {"code": "overloaded", "message": "too many connections are open"}}'
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%b" % (len(_BUSY_BODY), _BUSY_BODY)
-)
 
 
 @dataclass
@@ -187,7 +179,7 @@ def _server(config: ServeConfig, site: Site) -> Any:
     uvicorn = require("uvicorn", extra="serve", purpose="the service")
     applications = require("starlette.applications", extra="serve", purpose="the service")
     routes = [*_health(site), *(route for adapter in ADAPTERS for route in adapter.routes(site))]
-    http, websocket = _guarded(config.limits)
+    http, websocket = guarded(config.limits)
     settings = uvicorn.Config(
         applications.Starlette(routes=routes),
         http=http,
@@ -229,67 +221,6 @@ def _tls(config: ServeConfig) -> ssl.SSLContext:
             f"{config.tls_certificate}, {config.tls_key}: not a certificate and its key ({error})"
         ) from None
     return context
-
-
-def _guarded(limits: Limits) -> tuple[Any, Any]:
-    """Uvicorn's two parsers with bounds of ours."""
-    h11_impl = require("uvicorn.protocols.http.h11_impl", extra="serve", purpose="the service")
-    sansio = require("uvicorn.protocols.websockets.websockets_sansio_impl", extra="serve", purpose="the service")
-    h11 = require("h11", extra="serve", purpose="the service")
-
-    class Http(h11_impl.H11Protocol):  # type: ignore[misc, name-defined]
-        """A head must be complete within ``header_s``, the first and every later one."""
-
-        _timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            transport.set_write_buffer_limits(high=UNREAD_BYTES)
-            door = transport.get_extra_info("socket")
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
-            if len(self.connections) > limits.connections:
-                transport.write(_BUSY)
-                transport.close()
-                return
-            self._timer = self.loop.call_later(limits.header_s, transport.abort)
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._forget()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(limits.header_s, self.transport.abort)
-
-        def on_response_complete(self) -> None:
-            self._forget()
-            super().on_response_complete()
-            if self.transport.is_closing():  # of an answer that is not read, too
-                self.loop.call_later(limits.send_s, self.transport.abort)
-
-        def handle_websocket_upgrade(self, event: Any) -> None:
-            self._forget()
-            super().handle_websocket_upgrade(event)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
-            super().connection_lost(exc)
-
-        def _forget(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-    class WebSocket(sansio.WebSocketsSansIOProtocol):  # type: ignore[misc, name-defined]
-        """When the conversation is over, so is the connection, whether or not the client reads."""
-
-        async def run_asgi(self) -> None:
-            self.close_timeout = GOODBYE_S
-            await super().run_asgi()
-            self.loop.call_later(2 * GOODBYE_S, self.transport.abort)
-
-    return Http, WebSocket
 
 
 def _listen(host: str, port: int) -> socket.socket:
