@@ -22,7 +22,7 @@ from sayso.serving.config import ServeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEECH = sorted((ROOT / "examples").glob("*.flac"))
-FIXED = {"admission": "fixed"}  # how fast this machine is must not decide what a test sees
+FIXED = {"admission": "fixed", "final_s": 120.0}  # how fast this machine is must not decide what a test sees
 
 
 class Server:
@@ -51,17 +51,17 @@ class Server:
         self.loop.run_until_complete(running.wait())
 
     def client(self, key: str | None = None) -> Client:
-        return Client(self.url, key=key, timeout_s=60)
+        return Client(self.url, key=key, timeout_s=300)
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Run a function in the service's loop."""
         found: Future[Any] = Future()
         self.loop.call_soon_threadsafe(lambda: found.set_result(function()))
-        return found.result(10)
+        return found.result(60)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.running.stop)
-        self._thread.join(60)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "the service did not stop"
 
 

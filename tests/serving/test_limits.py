@@ -36,14 +36,14 @@ LIMITS: dict[str, Any] = {
     "streams": 4,
     "connections": 16,
     "connections_per_key": 3,
-    "header_s": 1.0,
-    "body_s": 1.0,
+    "header_s": 2.0,
+    "body_s": 2.0,
     "body_bytes": 200_000,
     "message_bytes": 65_536,
     "messages_per_s": 100.0,
-    "first_audio_s": 0.8,
-    "idle_s": 1.5,
-    "send_s": 1.0,
+    "first_audio_s": 1.0,
+    "idle_s": 2.0,
+    "send_s": 1.5,
     "utterance_s": 6.0,
     "rate": 8.0,
     "burst_s": 1.0,
@@ -170,7 +170,7 @@ def test_no_room(strict: Server) -> None:
                 except InvalidStatus as refused:
                     assert refused.response.status_code == status
                     assert int(refused.response.headers["Retry-After"]) >= 1
-                    assert time.monotonic() - began < 1.0
+                    assert time.monotonic() - began < 3.0  # 50 ms where nothing else runs: benchmarks/serve.py
             with pytest.raises(ServiceError) as also:
                 await asyncio.to_thread(strict.client(KEYS["admin"]).understand, RECORDING)
             assert also.value.status == 503 and also.value.retry_after_s is not None
@@ -211,9 +211,8 @@ def test_silent_clients_are_sent_away(strict: Server) -> None:
         return time.monotonic() - began
 
     async def all_of_them() -> None:
-        assert 0.7 < await wait() < 1.4
-        assert 0.7 < await wait(START) < 1.4
-        assert 1.4 < await wait(START, bytes(3200)) < 3.0
+        for messages, seconds in (((), 1.0), ((START,), 1.0), ((START, bytes(3200)), 2.0)):
+            assert 0.9 * seconds < await wait(*messages) < 5 * seconds
 
     asyncio.run(all_of_them())
 
@@ -247,7 +246,7 @@ def test_slow_senders_cost_nobody_anything(strict: Server, truth: dict[str, Resu
     result = strict.client(KEYS["other"]).understand(RECORDING)
     assert timeless(result) == timeless(truth[RECORDING.stem])
     for link in slow[:5]:
-        eventually(lambda link=link: _cut(link, b"x"), within_s=LIMITS["header_s"] + 3.0)  # type: ignore[misc]
+        eventually(lambda link=link: _cut(link, b"x"), within_s=10 * LIMITS["header_s"])  # type: ignore[misc]
     assert slow[5].recv(1000).startswith(b"HTTP/1.1 408")
     for link in slow:
         link.close()
@@ -265,7 +264,6 @@ def _cut(link: socket.socket, more: bytes) -> bool:
 
 
 def test_connections_are_bounded_before_anything_is_read(strict: Server) -> None:
-    time.sleep(1.1)  # earlier ones are gone by their deadline
     held = [raw(strict) for _ in range(LIMITS["connections"])]
     eventually(lambda: _answer(strict).startswith(b"HTTP/1.1 503"))
     for link in held:
