@@ -4,11 +4,11 @@
 
 Held-out voices say sentences with an open slot: phrases as in training (``known``), and phrases that end in words
 that no training and no model of slots holds (``strange``). Of the sentences read as the right intent, ``value`` is
-the share of open values that are exactly what was said, ``char_errors`` their edit distance in letters per letter.
-Of a spelled domain ``none`` is the graph alone and ``shuffled`` the negative control, a model of the same phrases with
+the share of open values that are exactly what was said, ``char_errors`` their edit distance in letters per letter. Of
+a spelled domain ``none`` is the graph alone and ``shuffled`` the negative control, a model of the same phrases with
 the tokens of each in random order; of a pronounced one ``no priors`` has every word of the lexicon alike, ``pieces``
-spells without lexicon and model, and ``shuffled`` gives the words each other's priors. ``final_ms`` is the median time from the endpoint to the result. Intervals are 95% bootstraps over
-sentences.
+spells without lexicon and model, and ``shuffled`` gives the words each other's priors. ``final_ms`` is the median
+time from the endpoint to the result. Intervals are 95% bootstraps over sentences.
 """
 
 from __future__ import annotations

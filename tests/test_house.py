@@ -72,6 +72,11 @@ def imports(node: ast.AST) -> Iterator[tuple[str, int]]:
             yield from ((f"{child.module}.{alias.name}", child.lineno) for alias in child.names)
 
 
+def for_types_alone(node: ast.stmt) -> bool:
+    """``if TYPE_CHECKING:``"""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
 @pytest.fixture(params=sources(), ids=lambda path: str(path.relative_to(SOURCE)))
 def source(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
@@ -99,7 +104,9 @@ def test_arrows_point_only_where_the_design_allows(source: Path) -> None:
 def test_the_floor_imports_what_a_base_install_brings(source: Path) -> None:
     if package_of(source) in (*FLOOR, "", "cli"):
         legal = FLOOR_PACKAGES | sys.stdlib_module_names | {"sayso"}
-        for name, line in imports(ast.parse(source.read_text())):
+        tree = ast.parse(source.read_text())
+        tree.body = [node for node in tree.body if not for_types_alone(node)]  # those are never carried out
+        for name, line in imports(tree):
             assert name.split(".")[0] in legal, f"{source}:{line}: a base install does not bring {name}"
 
 
@@ -126,7 +133,7 @@ def test_no_import_cycles() -> None:
     for path in sources():
         tree = ast.parse(path.read_text())
         top = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        typing_only = [n for n in top if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+        typing_only = [node for node in top if for_types_alone(node)]
         found = {name for node in top if node not in typing_only for name, _ in imports(node)}
         graph[module_of(path)] = (found & known) - {module_of(path)}
     done: set[str] = set()

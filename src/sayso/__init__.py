@@ -2,12 +2,14 @@
 
 ``sayso.load(bundle)`` gives a ``Model``; ``model.understand(path_or_samples)`` a ``Result``; ``model.stream()`` a
 stream that takes samples as they come. Names are imported when they are first used, so that ``import sayso`` costs
-nothing and the typed result can be had without loading the runtime.
+nothing and the typed result can be had without loading the runtime. onnxruntime's wheels report to their maker from the
+moment they are imported; Sayso works without a network, so that is off unless somebody has set it otherwise.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sayso.runtime.load import load
     from sayso.runtime.model import Model
     from sayso.runtime.stream import Stream
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Example", "Intent", "Model", "Result", "SaysoError", "Slot", "Stream", "load"]

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import sayso
-from sayso.cli import bench, bundle, data, domain, evaluate, listen, training, understand
+from sayso.cli import bench, bundle, data, domain, evaluate, listen, serve, training, understand
 from sayso.cli.console import complain, note, say
 from sayso.core.errors import SaysoError, nearest
 
@@ -41,6 +41,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(training.export)
 app.command("build")(training.build)
 app.add_typer(bundle.app, name="bundle")
+app.command("serve")(serve.serve)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
@@ -21,6 +22,7 @@ from sayso.core.files import whole
 from sayso.core.manifest import FORMAT, Manifest
 
 MANIFEST = "bundle.json"
+BUNDLED = "home"
 _LARGEST_MANIFEST = 4 << 20
 _BLOCK = 1 << 20
 _REMEDY = "copy or export the bundle again"
@@ -68,6 +70,20 @@ def read_bundle(path: Path | str) -> Bundle:
         raise BundleError(f"{error}\n{_REMEDY}") from None
     _complete(manifest, path)
     return Bundle(manifest, source, str(path))
+
+
+def resolve(path: Path | str) -> Path:
+    """The place of a bundle; the word ``home`` means the bundled one (``./home`` a folder of that name)."""
+    if str(path) != BUNDLED:
+        return Path(path)
+    folder = Path(str(resources.files("sayso"))) / "bundles"
+    for place in (folder / BUNDLED, folder / f"{BUNDLED}.zip"):
+        if place.exists():
+            return place
+    raise BundleError(
+        f"the bundled model '{BUNDLED}' is not in this installation; install a released wheel, "
+        "or make one: sayso build domains/home.yaml --out home.bundle"
+    )
 
 
 def write_bundle(manifest: Manifest, files: Mapping[str, bytes], out: Path | str) -> Manifest:

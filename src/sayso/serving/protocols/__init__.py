@@ -1,0 +1,8 @@
+"""The protocols that are spoken, one file each; this table is all that knows them."""
+
+from __future__ import annotations
+
+from sayso.serving.adapter import Adapter
+from sayso.serving.protocols import native, rest
+
+ADAPTERS: tuple[Adapter, ...] = (native.ADAPTER, rest.ADAPTER)

@@ -1,0 +1,50 @@
+"""One service for all tests that change nothing about it; real speech; what the bundle says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from live_service import ROOT, SPEECH, Server, serving
+from numpy.typing import NDArray
+
+import sayso
+from sayso.audio.decode import read
+from sayso.core.result import Result
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Server]:
+    """One for all tests that change nothing about it."""
+    with serving(engines=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def home() -> sayso.Model:
+    return sayso.load("home")
+
+
+@pytest.fixture(scope="session")
+def speech() -> dict[str, NDArray[np.float32]]:
+    """Recordings by name, 16 kHz."""
+    return {path.stem: read(path) for path in SPEECH}
+
+
+class Truth(dict[str, Result]):
+    """What a model makes of recordings, by name; each is asked for once, when it is needed."""
+
+    def __init__(self, model: sayso.Model) -> None:
+        super().__init__()
+        self._model = model
+
+    def __missing__(self, name: str) -> Result:
+        self[name] = self._model.understand(ROOT / "examples" / f"{name}.flac")
+        return self[name]
+
+
+@pytest.fixture(scope="session")
+def truth(home: sayso.Model) -> dict[str, Result]:
+    """What the bundle makes of the recordings in this process."""
+    return Truth(home)
