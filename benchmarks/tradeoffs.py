@@ -93,6 +93,7 @@ def _transducer(width: int) -> dict[str, Any]:
 
 WRITES = {"ctc": 0.3, "transducer": 0.0, "decoder": 0.7}
 GUIDED = {**WRITES, "guided": 1.0}
+CHOOSES = {**WRITES, "quantity": 1.0}
 LSTM = {"attention": 128}
 SYSTEMS: dict[str, System] = {
     REFERENCE: System(
@@ -100,7 +101,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "attention": System(_decoder(kind="lstm", **LSTM), GUIDED, None, "yes", "everything"),
     "chunks": System(_masked(kind="chunk", chunk_frames=8), WRITES, None, "yes", "its chunk"),
-    "mocha": System(_decoder(kind="mocha", **LSTM), GUIDED, None, "yes", "a window at a chosen frame"),
+    "mocha": System(_decoder(kind="mocha", **LSTM), CHOOSES, None, "yes", "a window at a chosen frame"),
     "triggered": System(_masked(kind="triggered", ahead_frames=2), WRITES, None, "yes", "until 160 ms after CTC's"),
     "transducer": System(
         _transducer, {"ctc": 0.3, "transducer": 0.7}, FreeConfig(search=ModifiedConfig()), "yes", "a frame"
@@ -158,7 +159,7 @@ def sized(name: str, vocab: int) -> tuple[dict[str, Any], int]:
 def train(plan: Plan, name: str, model: dict[str, Any], hear: float) -> Path:
     """The run folder."""
     weights = SYSTEMS[name].weights
-    alone = {key: 1.0 if key == "ctc" else 0.0 for key in weights if key != "guided"}
+    alone = {key: 1.0 if key == "ctc" else 0.0 for key in weights if key in ("ctc", "transducer", "decoder")}
     stages = [
         {"name": "hear", "share": hear, "weights": alone},
         {"name": "own", "share": 1 - hear},

@@ -64,10 +64,12 @@ def batch_of(tokenizer: Tokenizer) -> Batch:
 
 
 def test_it_learns_a_handful_by_heart(model: SpeechModel, tokenizer: Tokenizer) -> None:
-    batch, whole = batch_of(tokenizer), Objective(model, LEFT)
+    chooses = model.config.decoder is not None and model.config.decoder.kind == "mocha"
+    left = LEFT.model_copy(update={"quantity": 2.0 if chooses else 0.0})
+    batch, whole = batch_of(tokenizer), Objective(model, left)
     optimiser = torch.optim.Adam(whole.parameters(), lr=4e-3)
     for step in range(150):
-        whole.enter(LEFT if step >= 40 else LEFT.model_copy(update={"ctc": 1.0, "decoder": 0.0}))
+        whole.enter(left if step >= 40 else left.model_copy(update={"ctc": 1.0, "decoder": 0.0}))
         losses = whole(batch, (0, 0))
         optimiser.zero_grad()
         losses["total"].backward()
@@ -91,7 +93,7 @@ def test_it_learns_a_handful_by_heart(model: SpeechModel, tokenizer: Tokenizer) 
 def test_the_loss_is_the_lessons(model: SpeechModel, tokenizer: Tokenizer) -> None:
     model.eval()
     batch = batch_of(tokenizer)
-    weights = LossWeights(transducer=0.0, decoder=0.7, guided=0.4)
+    weights = LossWeights(transducer=0.0, decoder=0.7, guided=0.4, quantity=0.3)
     losses = Objective(model, weights)(batch, (0, 0))
     encoded, frames = model.encoder(batch.features, batch.lengths, Context())
     assert model.decoder is not None
@@ -103,7 +105,9 @@ def test_the_loss_is_the_lessons(model: SpeechModel, tokenizer: Tokenizer) -> No
     assert losses["decoder"].item() == pytest.approx(each.mean().item(), rel=1e-5)
     guided = guided_attention_loss(lesson.attention, lesson.lengths, frames)
     assert losses["guided"].item() == pytest.approx(guided.item(), rel=1e-5)
-    total = 0.6 * losses["ctc"] + 0.7 * losses["decoder"] + 0.4 * losses["guided"]
+    lacking = [1 - lesson.attention[row, :n].sum(-1).mean() for row, n in enumerate(lesson.lengths.tolist())]
+    assert losses["quantity"].item() == pytest.approx(float(sum(lacking)) / 4, abs=1e-6)
+    total = 0.6 * losses["ctc"] + 0.7 * losses["decoder"] + 0.4 * losses["guided"] + 0.3 * losses["quantity"]
     assert losses["total"].item() == pytest.approx(total.item(), rel=1e-6)
 
 
@@ -132,5 +136,6 @@ def test_streams_are_those_that_say_so() -> None:
 
 
 def test_guidance_needs_a_decoder() -> None:
-    with pytest.raises(ValidationError, match="'decoder' a weight"):
-        LossWeights(guided=1.0)
+    for name in ("guided", "quantity"):
+        with pytest.raises(ValidationError, match="'decoder' a weight"):
+            LossWeights(**{name: 1.0})

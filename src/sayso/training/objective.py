@@ -13,6 +13,7 @@ from sayso.data.phones import PHONES
 from sayso.losses import consistency_loss, cross_entropy_loss, ctc_loss, guided_attention_loss, label_loss
 from sayso.losses.alignment import ctc_alignment, ctc_emission_frames, first_said
 from sayso.models.assembly import SpeechModel
+from sayso.models.masks import length_mask
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
 from sayso.training.lattice import FullConfig, FullLoss, TransducerConfig, TransducerLoss
@@ -166,6 +167,10 @@ def _decoder(
     found = {"decoder": (loss / per).sum() / taught}
     if weights.guided > 0:
         found["guided"] = guided_attention_loss(lesson.attention, lesson.lengths, lengths, reduction="sum") / taught
+    if weights.quantity > 0:
+        real = length_mask(lesson.lengths, lesson.targets.shape[1])
+        missing = (1 - lesson.attention.float().sum(2)).masked_fill(~real, 0.0).sum(1)
+        found["quantity"] = (missing / per).sum() / taught
     return found
 
 

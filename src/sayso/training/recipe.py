@@ -102,6 +102,9 @@ class LossWeights(Config):
     errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of
     what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
     what of its attention strays from the diagonal costs (Tachibana et al. 2018), which shows it where to look at first.
+    ``quantity``: what a label's attention lacks to one costs (Inaguma and Kawahara 2021, arXiv:2103.00422); only
+    monotonic
+    attention, which may choose no frame, lacks any.
     """
 
     ctc: float = Field(default=0.6, ge=0)
@@ -117,11 +120,12 @@ class LossWeights(Config):
     decoder: float = Field(default=0.0, ge=0)
     decoder_smoothing: float = Field(default=0.1, ge=0, lt=1)
     guided: float = Field(default=0.0, ge=0)
+    quantity: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _guided_where_there_is_attention(self) -> Self:
-        if self.guided and not self.decoder:
-            raise ValueError("'guided' shows a decoder where to look; give 'decoder' a weight too")
+        if (self.guided or self.quantity) and not self.decoder:
+            raise ValueError("'guided' and 'quantity' are about a decoder's attention; give 'decoder' a weight too")
         return self
 
     @model_validator(mode="after")
