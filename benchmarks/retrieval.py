@@ -38,8 +38,8 @@ from sayso.data.synthesis import ENGINES
 from sayso.data.synthesis.engine import SAMPLE_RATE, finish
 from sayso.evaluation.bootstrap import Estimate, ratio
 from sayso.evaluation.metrics import auroc
-from sayso.nlu.phonetic import Phonetic, SkeletonKey, SpokenKey
-from sayso.nlu.retrieval import ListIndex, RetrievalConfig, Texts
+from sayso.nlu.phonetic import SkeletonKey, SpokenKey
+from sayso.nlu.retrieval import ListIndex, Texts
 from sayso.runtime.load import load
 from sayso.text.normalise import normalise
 
@@ -191,21 +191,26 @@ def judge(index: ListIndex, queries: Sequence[tuple[str, Texts]], absent: Sequen
 
 
 def ablations(
-    entries: Sequence[str], queries: dict[str, list[tuple[str, Texts]]], absent: dict[str, list[Texts]]
+    index: ListIndex,
+    entries: Sequence[str],
+    queries: dict[str, list[tuple[str, Texts]]],
+    absent: dict[str, list[Texts]],
 ) -> None:
-    """Each part taken away, with the rest as it is."""
-    usual, phones = RetrievalConfig(), SpokenKey()
-    cut: dict[str, tuple[RetrievalConfig, Phonetic]] = {
-        "without sound": (usual.model_copy(update={"sound": 0.0}), phones),
-        "without letters": (usual.model_copy(update={"sound": 1.0}), phones),
-        "without edit distance": (usual.model_copy(update={"edit": 0.0}), phones),
-        "best text alone": (usual.model_copy(update={"texts": 1}), phones),
-        "skeleton for sound": (usual, SkeletonKey()),
+    """Each part taken away from ``index``, which holds ``entries``, with the rest as it is."""
+    usual = index.config
+    cut = {
+        "without sound": {"sound": 0.0},
+        "without letters": {"sound": 1.0},
+        "without edit distance": {"edit": 0.0},
+        "best text alone": {"texts": 1},
     }
-    for name, (config, phonetic) in cut.items():
-        index = ListIndex(entries, config=config, phonetic=phonetic)
+    for name, change in cut.items():
+        index.config = usual.model_copy(update=change)
         for kind in queries:
             judge(index, queries[kind], absent[kind], f"{len(entries)}/{kind}/{name}")
+    plainer = ListIndex(entries, phonetic=SkeletonKey())
+    for kind in queries:
+        judge(plainer, queries[kind], absent[kind], f"{len(entries)}/{kind}/skeleton for sound")
 
 
 def changes(index: ListIndex, fresh: Sequence[str]) -> None:
@@ -252,7 +257,7 @@ def main() -> None:
         heard = spoken([*asked[:count], *out[:count]], arguments.bundle)
         queries["spoken"] = [(name, heard[name]) for name in asked[:count] if name in heard]
         absent["spoken"] = [heard[name] for name in out[:count] if name in heard]
-    for size in arguments.sizes:
+    for size in sorted(arguments.sizes):
         began = time.perf_counter()
         index = ListIndex(every[:size])
         emit(BENCH, str(size), "build_s", time.perf_counter() - began)
@@ -262,7 +267,7 @@ def main() -> None:
     for kind in queries:
         others = ListIndex(every[-min(arguments.sizes) :])
         judge(others, [], [heard for _, heard in queries[kind]], f"irrelevant/{kind}")
-    ablations(every[: max(arguments.sizes)], queries, absent)
+    ablations(index, every[: max(arguments.sizes)], queries, absent)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,8 @@ def in_context(result: Result, history: History, schema: ContextSchema) -> Resul
 
 def _understood(result: Result, meant: Turn, schema: ContextSchema) -> Result:
     """The result of a meaning; a risky one asks, unless it was just agreed to (``open`` False and ``asked`` empty)."""
-    risk, clarify = schema.manners.get(meant.intent, ("none", None))
+    harmless: tuple[Risk, str | None] = ("none", None)
+    risk, clarify = schema.manners.get(meant.intent, harmless)
     confirmed = meant.asked == ""
     situation = Situation(intent=meant.intent, slots=meant.slots, risk="none" if confirmed else risk, clarify=clarify)
     decision = decide(situation, PolicyConfig())

@@ -47,10 +47,10 @@ class RetrievalConfig(Config):
     answer; below, the list does not hold what was said. ``fall``: score lost per unit of log probability that a text of
     the n-best lies below the best one."""
 
-    sound: float = Field(default=0.6, ge=0, le=1)
+    sound: float = Field(default=0.4, ge=0, le=1)
     edit: float = Field(default=0.8, ge=0, le=1)
     candidates: int = Field(default=128, ge=1)
-    threshold: float = Field(default=0.7, ge=0, le=1)
+    threshold: float = Field(default=0.5, ge=0, le=1)
     fall: float = Field(default=0.02, ge=0)
     texts: int = Field(default=8, ge=1)  # of an n-best list that are looked at
 

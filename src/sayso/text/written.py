@@ -25,6 +25,24 @@ from sayso.text.written_times import clock
 ValueType = Literal["number", "time", "date", "duration"]
 VALUE_TYPES: tuple[str, ...] = get_args(ValueType)
 
+
+def _range(place: Place) -> Span | None:
+    """The first number of "five to ten minutes", "two or three percent", "between nine and five pm": it is counted, as
+    the second is, and so it is not too small for digits."""
+    amount = read_amount(place)
+    joint = "" if amount is None or amount.end >= len(place.words) else place.words[amount.end]
+    if amount is None or not amount.small or amount.article or place.word() in ("minus", "negative", "point"):
+        return None
+    if joint not in ("to", "or") and not (joint == "and" and place.word(-1) == "between"):
+        return None
+    following = place.moved(amount.end + 1)
+    found = _longest(_COUNTED, following) if amount.end + 1 < len(place.words) else None
+    if found is None or not any(char.isdigit() for char in found.text):
+        return None
+    return place.span(amount.end, "cardinal", amount.text, plain(amount.value))
+
+
+_COUNTED: tuple[Rule, ...] = (money, percent, duration, measure, clock)
 _NUMBERS: tuple[Rule, ...] = (
     clock,
     date,
@@ -40,6 +58,7 @@ _NUMBERS: tuple[Rule, ...] = (
     letters,
     ordinal,
     number,
+    _range,
 )
 _ARTICLE: tuple[Rule, ...] = (clock, duration, money, percent, measure, number)
 _RULES: dict[str, tuple[Rule, ...]] = {
