@@ -49,6 +49,8 @@ class Socket:
         await self._pace()
         self._active_at = time.monotonic()  # what the client has sent while we made it wait is still to be read
         while True:
+            if self.service.closed and not self._busy:
+                raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
             self._receiving = self._receiving or asyncio.create_task(self._websocket.receive())
             helper = self._helper
             waiting: set[asyncio.Task[Any]] = {self._receiving}
@@ -64,8 +66,6 @@ class Socket:
                 message, self._receiving = self._receiving.result(), None
                 self._active_at = time.monotonic()
                 return self._content(message)
-            if self.service.closed and not self._busy:
-                raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
             if not done and left_s <= 0:
                 raise Refusal("timeout", why)
 
