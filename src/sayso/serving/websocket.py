@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocket
 
+LAST_LOOK_S = 0.05  # at what has come, before a client is called silent
 Talk = Callable[["Socket"], Awaitable[None]]
 Refused = Callable[[Refusal], str | None]
 
@@ -46,13 +47,18 @@ class Socket:
     async def receive(self) -> str | bytes | None:
         """The next message; None once the client has gone. An error of the ``helper`` comes out here."""
         await self._pace()
+        self._active_at = time.monotonic()  # what the client has sent while we made it wait is still to be read
         while True:
+            if self.service.closed and not self._busy:
+                raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
             self._receiving = self._receiving or asyncio.create_task(self._websocket.receive())
             helper = self._helper
             waiting: set[asyncio.Task[Any]] = {self._receiving}
             waiting |= {helper} if helper is not None else set()
             waiting |= {self._draining} if not self._draining.done() else set()
-            await asyncio.wait(waiting, timeout=self._patience(), return_when=asyncio.FIRST_COMPLETED)
+            left_s, why = self._patience()
+            patience = max(left_s, LAST_LOOK_S)
+            done, _ = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if helper is not None and helper.done():
                 self._helper = None
                 helper.result()
@@ -60,8 +66,8 @@ class Socket:
                 message, self._receiving = self._receiving.result(), None
                 self._active_at = time.monotonic()
                 return self._content(message)
-            if self.service.closed and not self._busy:
-                raise Refusal("going_away", "the service is stopping; use another, or try again in a moment")
+            if not done and left_s <= 0:
+                raise Refusal("timeout", why)
 
     def help(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do ``work`` beside ``receive``: one at a time, usually sending events."""
@@ -95,23 +101,18 @@ class Socket:
         running = self.visit.utterance is not None and not self.visit.utterance.over
         return running or (self._helper is not None and not self._helper.done())
 
-    def _patience(self) -> float:
-        """Seconds until a limit is passed; ``Refusal`` where it has been."""
-        now, limits = time.monotonic(), self.limits
-        utterance = self.visit.utterance
+    def _patience(self) -> tuple[float, str]:
+        """Seconds until a limit is passed, and what to say then."""
+        now, limits, utterance = time.monotonic(), self.limits, self.visit.utterance
         if self._draining.done() and not self.service.closed:
-            return 0.05  # soon
-        until = self._began + limits.session_s
-        if now >= until:
-            raise Refusal("timeout", f"a session ends after {limits.session_s:g} s; connect again")
-        if utterance is not None and utterance.ended and not utterance.over:
-            return until - now  # it is our turn
-        quiet = self._active_at + limits.idle_s
+            return LAST_LOOK_S, ""
+        session_s = self._began + limits.session_s - now
+        quiet_s = self._active_at + limits.idle_s - now
         if not self._heard_audio:
-            quiet = min(quiet, self._began + limits.first_audio_s)
-        if now >= quiet:
-            raise Refusal("timeout", "nothing came for too long; connect when there is something to say")
-        return min(until, quiet) - now
+            quiet_s = min(quiet_s, self._began + limits.first_audio_s - now)
+        if session_s <= quiet_s or (utterance is not None and utterance.ended and not utterance.over):  # our turn
+            return session_s, f"a session ends after {limits.session_s:g} s; connect again"
+        return quiet_s, "nothing came for too long; connect when there is something to say"
 
     async def _pace(self) -> None:
         """Wait where messages come faster than they may."""
