@@ -36,6 +36,8 @@ host = "127.0.0.1"
 admission = "fixed"
 final_s = 120
 drain_s = 120
+idle_s = 300
+first_audio_s = 300
 [telemetry]
 usage = "{usage}"
 [[auth.keys]]

@@ -105,6 +105,7 @@ class Client:
                 compression=None,
                 proxy=None,
                 open_timeout=self._timeout_s,
+                ping_timeout=self._timeout_s,
                 max_size=16 << 20,
             )
         except exceptions.InvalidStatus as error:

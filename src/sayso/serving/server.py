@@ -192,8 +192,7 @@ def _server(config: ServeConfig, site: Site) -> Any:
         date_header=False,
         proxy_headers=False,
         ws_max_size=config.limits.message_bytes,
-        ws_ping_interval=20.0,
-        ws_ping_timeout=20.0,
+        ws_ping_interval=None,  # a client that we make wait would not be heard to answer; idle_s ends what is dead
         ws_per_message_deflate=False,
         timeout_keep_alive=round(config.limits.header_s) or 1,
         timeout_graceful_shutdown=round(GOODBYE_S),
