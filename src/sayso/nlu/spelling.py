@@ -18,6 +18,7 @@ from sayso.core.errors import DomainError
 from sayso.text.lexicon import PHONES, Lexicon
 
 Ways = tuple[tuple[int, ...], ...]
+_AA, _AO, _R = map(PHONES.index, ("AA", "AO", "R"))
 _MOST_WAYS = 16  # of one list value or written word: variants of its words multiply
 
 
@@ -111,8 +112,9 @@ class Phones:
         return np.array(self._rows, np.int32)
 
     def word(self, word: str) -> Ways:
-        """As ``Speller.word``: one way for each pronunciation."""
-        return self._said(f"▁{word}", self.lexicon.pronounce(word))
+        """As ``Speller.word``: one way for each pronunciation, those of speakers who merge two vowels among them."""
+        listed = self.lexicon.pronounce(word)
+        return self._said(f"▁{word}", tuple(dict.fromkeys((*listed, *map(_merged, listed)))))
 
     def ending(self, text: str) -> Ways:
         """As ``Speller.ending``; how an s sounds depends on the word before it, which a list may fill in any way."""
@@ -131,6 +133,12 @@ class Phones:
             self._pieces.append(piece)
             self._rows.append(phone)
         return token
+
+
+def _merged(phones: tuple[int, ...]) -> tuple[int, ...]:
+    """As those say it for whom "caught" is "cot": the vowel AO is AA but before R (Labov, Ash, Boberg 2006, ch. 9). The
+    dictionary gives both of "on" and one of "off"; a grammar that holds both words must not prefer the former by that."""
+    return tuple(_AA if phone == _AO and phones[at + 1 : at + 2] != (_R,) else phone for at, phone in enumerate(phones))
 
 
 def speller_of(automaton: Automaton, tokenizer: Tokens) -> Pieces | Phones:
