@@ -77,7 +77,7 @@ class BuildConfig(Config):
     pronounce: bool = True
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
-    intent_weights: tuple[float, ...] = (0.0, 1.0)
+    intent_weights: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0)
     training: TrainingConfig = TrainingConfig(
         steps=1_000_000,
         batch_seconds=60.0,

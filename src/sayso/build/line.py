@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,8 @@ from sayso.training.recipe import DataConfig, Recipe, Source
 from sayso.training.run import METRICS, read_sources, run
 
 Floats = NDArray[np.float32]
+# a sound says less than a piece: what is behind now may be ahead in a few frames
+_SOUNDS: dict[str, Any] = {"kind": "graph", "beam": 20.0, "commit_beam": 14.0}
 BASE, CALIBRATION = Path("models/base"), "calibration.json"
 
 
@@ -252,6 +255,7 @@ def _export(
         calibration=start,
         open_slots=_open_slots(job),
         policy={"kind": "thresholds", "margin": start.offset},
+        search=_SOUNDS if job.automaton.lexicon else {},
         trained=_facts(job, manifests, checkpoint),
     )
     exact, finished = job.work / "fp32.bundle", job.work / "finished.bundle"

@@ -136,8 +136,8 @@ class Phones:
 
 
 def _merged(phones: tuple[int, ...]) -> tuple[int, ...]:
-    """As those say it for whom "caught" is "cot": the vowel AO is AA but before R (Labov, Ash, Boberg 2006, ch. 9). The
-    dictionary gives both of "on" and one of "off"; a grammar that holds both words must not prefer the former by that."""
+    """As those say it for whom "caught" is "cot": the vowel AO is AA but before R (Labov, Ash, Boberg 2006, ch. 9).
+    The dictionary gives both of "on" and one of "off"; a grammar of both words must not prefer the former by that."""
     return tuple(_AA if phone == _AO and phones[at + 1 : at + 2] != (_R,) else phone for at, phone in enumerate(phones))
 
 
