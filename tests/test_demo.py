@@ -13,7 +13,7 @@ from sayso.evaluation.examples import read_examples
 
 ROOT = Path(__file__).parents[1]
 # What this version reaches (9 of 11 commands); the aim is all but one. Raise it with the model, never lower it.
-REACHED = 9 / 11
+REACHED = 10 / 11
 
 
 @pytest.fixture(scope="module")
