@@ -35,8 +35,7 @@ WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its
 
 class StatePair(Config):
     """One streaming state: fed as ``input``, returned as ``output``. ``shape`` leaves out the batch (first axis); None
-    in
-    it is the number of frames of the decoder's memory."""
+    in it is the number of frames of the decoder's memory."""
 
     input: str
     output: str

@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from sayso.core.automaton import is_text
 from sayso.core.result import Word
 from sayso.decoding.hypothesis import Hypothesis
 
@@ -109,7 +110,7 @@ def spans_of(tokens: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, in
 
 
 def _text(piece: str) -> str:
-    return "" if piece.startswith("<") and piece.endswith(">") else piece.replace("▁", "")
+    return piece.replace("▁", "") if is_text(piece) else ""
 
 
 def _texts(tokens: Sequence[int], pieces: Sequence[str]) -> list[str]:
