@@ -62,7 +62,8 @@ def test_a_kill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     path = tmp_path / "usage.db"
     code = (
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
-        "from test_usage_records import row; from sayso.serving.usage import Usage; from pathlib import Path; import time\n"
+        "from test_usage_records import row; from sayso.serving.usage import Usage\n"
+        "from pathlib import Path; import time\n"
         "usage = Usage(Path(sys.argv[3]), 1000)\n"
         "for number in range(10**9): usage.put(row(number)); time.sleep(0.001)\n"
     )
