@@ -227,7 +227,6 @@ export async function microphone(onSamples, { onLost = () => {} } = {}) {
     throw new SaysoError("microphone_failed", `the microphone could not be heard (${error.message})`);
   }
   const ears = new AudioWorkletNode(context, "sayso-microphone", {
-    numberOfOutputs: 0,
     channelCount: 1,
     channelCountMode: "explicit",
     processorOptions: { size: Math.round(PIECE_S * context.sampleRate) },
@@ -236,16 +235,19 @@ export async function microphone(onSamples, { onLost = () => {} } = {}) {
     ears.port.onmessage = ({ data }) => (data === null ? resolve() : onSamples(data));
   });
   context.createMediaStreamSource(sound).connect(ears);
-  for (const track of sound.getAudioTracks()) track.onended = onLost;
+  ears.connect(context.destination); // silence: but only what is on the way to a loudspeaker runs in every browser
+  for (const track of sound.getAudioTracks()) track.onended = onLost; // not when it is stopped here
+  const stop = async () => {
+    await sleep(TAIL_MS);
+    ears.port.postMessage("stop");
+    await Promise.race([flushed, sleep(500)]);
+    release(sound, context);
+  };
+  let stopped = null;
   return {
     sampleRate: context.sampleRate,
     /** Resolves when all that was heard has been given to `onSamples`. */
-    async stop() {
-      await sleep(TAIL_MS);
-      ears.port.postMessage("stop");
-      await Promise.race([flushed, sleep(500)]);
-      release(sound, context);
-    },
+    stop: () => (stopped ??= stop()),
   };
 }
 
