@@ -200,13 +200,15 @@ async function read(mine, latency) {
   for await (const message of mine.stream) {
     const { result, offset_s } = message;
     if (message.type === "partial") {
-      if ((result.intent?.name ?? null) !== intent) [intent, known_s] = [result.intent?.name ?? null, result.timing.audio_s];
+      const seen = result.intent?.name ?? intent; // until another one is in sight
+      if (seen !== intent) [intent, known_s] = [seen, result.timing.audio_s];
       view.partial(result);
       continue;
     }
     const [latency_ms, after] = latency(message);
     if (result.intent?.name !== intent) known_s = null;
-    const entry = { result, offset_s, known_s, latency_ms, after, source: mine.source, peaks: wave.peaks };
+    const peaks = wave.cut(offset_s + result.timing.audio_s);
+    const entry = { result, offset_s, known_s, latency_ms, after, source: mine.source, peaks };
     view.final(entry, wave);
     view.remember(entry, again);
     tell(view.spoken(result));

@@ -52,7 +52,7 @@ export class Wave {
   }
 
   clear(rate = 16000) {
-    Object.assign(this, { peaks: [] });
+    this.peaks = [];
     [this.#rate, this.#filled, this.#peak] = [rate, 0, 0];
     $("#bands").replaceChildren();
     this.#soon();
@@ -68,6 +68,13 @@ export class Wave {
       }
     }
     this.#soon();
+  }
+
+  /** Forget what came after `end_s`; the peaks that stay. */
+  cut(end_s) {
+    this.peaks.length = Math.min(this.peaks.length, Math.round(end_s / HOP_S));
+    this.#soon();
+    return this.peaks;
   }
 
   show(peaks) {
@@ -130,12 +137,12 @@ export function empty() {
   $("#meaning").replaceChildren();
 }
 
-/** What is understood so far: the text that stays darker than the rest, and the intent as it looks now. */
+/** What is understood so far: the text that stays darker than the rest, and the last intent that was in sight. */
 export function partial(result) {
   const stays = result.text.startsWith(result.stable) ? result.stable : "";
   $("#stable").textContent = stays;
   $("#rest").textContent = result.text.slice(stays.length);
-  $("#meaning").replaceChildren(...(result.intent ? [frame(result.intent, result.slots, true)] : []));
+  if (result.intent) $("#meaning").replaceChildren(frame(result.intent, result.slots, true));
 }
 
 /** A final result. `entry`: {result, offset_s, latency_ms, after, known_s, peaks, source, bundle}. */
@@ -164,8 +171,8 @@ export function final(entry, wave) {
   wave.mark(result.slots, offset_s);
   $("#length").textContent = seconds(result.timing.audio_s);
   $("#known").replaceChildren(
-    entry.known_s === null ? "at the end" : seconds(entry.known_s),
-    make("small", entry.known_s === null ? "" : "of speech, before it ended"),
+    entry.known_s === null ? "with the result" : seconds(entry.known_s),
+    make("small", entry.known_s === null ? "" : "into the speech"),
   );
   $("#latency").replaceChildren(
     entry.latency_ms === null ? "–" : `${Math.round(entry.latency_ms)} ms`, make("small", entry.after),
@@ -174,14 +181,22 @@ export function final(entry, wave) {
 }
 
 /** The text, with the words of slots marked. */
-function marked(result) {
-  const words = result.words.map((word) => word.text);
-  if (words.join(" ") !== result.text) return [result.text];
-  return result.words.flatMap((word, number) => {
-    const within = (slot) => slot.start !== null && (word.start + word.end) / 2 > slot.start && (word.start + word.end) / 2 < slot.end;
-    const slot = result.slots.find(within);
-    return [number ? " " : "", slot ? make("mark", word.text, { title: humanised(slot.name) }) : word.text];
-  });
+function marked({ text, words, slots }) {
+  if (words.map((word) => word.text).join(" ") !== text) return [text];
+  const parts = [];
+  let before = null;
+  for (const [number, word] of words.entries()) {
+    const middle = (word.start + word.end) / 2;
+    const slot = slots.find(({ start, end }) => start !== null && middle > start && middle < end) ?? null;
+    if (slot !== null && slot === before) {
+      parts.at(-1).textContent += ` ${word.text}`;
+    } else {
+      if (number > 0) parts.push(" ");
+      parts.push(slot === null ? word.text : make("mark", word.text, { title: humanised(slot.name) }));
+    }
+    before = slot;
+  }
+  return parts;
 }
 
 function frame(intent, slots, early, offset_s = 0) {
@@ -233,6 +248,7 @@ export function remember(entry, again) {
 export function domain(bundle) {
   $("#domain").hidden = !bundle;
   if (!bundle) return;
-  $("#domain p").textContent = bundle.description || `${bundle.domain ?? bundle.name}, ${bundle.languages.join(", ")}`;
+  const languages = new Intl.DisplayNames(["en"], { type: "language" });
+  $("#domain p").textContent = `${humanised(bundle.domain ?? bundle.name)}, ${bundle.languages.map((l) => languages.of(l)).join(", ")}`;
   $("#domain ul").replaceChildren(...bundle.intents.map((name) => make("li", humanised(name))));
 }
