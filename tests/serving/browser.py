@@ -17,7 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import soundfile as sf
+from live_service import ROOT
 from websockets.sync.client import ClientConnection, connect
+
+from sayso.audio.decode import read
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -32,11 +38,22 @@ FLAGS = (
 )
 KEYS = {" ": ("Space", 32), "Escape": ("Escape", 27), "Enter": ("Enter", 13), "Tab": ("Tab", 9)}
 PATIENCE_S = 120.0  # machines that train beside it
+PROGRAM = next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
+chromium = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
+SPOKEN, LEAD_S = "turn-on-the-kitchen-lights", 1.0  # what the microphone hears, and the silence before it
 
 
-def found() -> str | None:
-    """The browser's program, if there is one."""
-    return next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
+def recording(name: str) -> Path:
+    """One of the examples."""
+    return ROOT / "examples" / f"{name}.flac"
+
+
+def spoken(folder: Path) -> Path:
+    """A file for the microphone: silence, a command, silence."""
+    around = np.zeros(round(LEAD_S * 16000), np.float32), np.zeros(4 * 16000, np.float32)
+    path = folder / "spoken.wav"
+    sf.write(path, np.concatenate([around[0], read(recording(SPOKEN)), around[1]]), 16000, subtype="PCM_16")
+    return path
 
 
 class Page:
@@ -77,7 +94,7 @@ class Page:
     def wait(self, script: str, within_s: float = PATIENCE_S) -> Any:
         """Until an expression is true; its value."""
         until = time.monotonic() + within_s
-        while not (value := self.run(f"(() => {script})()" if script.startswith("{") else script)):
+        while not (value := self.run(script)):
             assert time.monotonic() < until, f"it did not come to {script}; {self.problems}; {self.seen()}"
             time.sleep(0.05)
         return value
@@ -146,12 +163,18 @@ class Page:
             self.problems.append(json.dumps(parameters["args"])[:500])
 
 
+def ready(page: Page, url: str, **size: Any) -> None:
+    """Open the page of a service and wait until it may be used."""
+    page.problems.clear()
+    page.open(f"{url}/", **size)
+    page.wait("document.querySelector('#state').dataset.state === 'ready'")
+
+
 @contextmanager
 def browser(microphone: Path | None, allow: bool = True) -> Iterator[Page]:
     """A tab of a fresh browser whose microphone plays ``microphone`` once each time it is opened (None: there is none),
     and is given to pages if ``allow``."""
-    program = found()
-    assert program is not None, "tests skip where there is no browser"
+    assert PROGRAM is not None, "tests skip where there is no browser"
     hears = [] if microphone is None else [f"--use-file-for-fake-audio-capture={microphone}%noloop"]
     if allow:
         hears.append("--use-fake-ui-for-media-stream")
@@ -159,7 +182,7 @@ def browser(microphone: Path | None, allow: bool = True) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         environment = {**os.environ, "HOME": home}
         process = subprocess.Popen(
-            [program, *flags, *hears, f"--user-data-dir={home}/profile", "about:blank"],
+            [PROGRAM, *flags, *hears, f"--user-data-dir={home}/profile", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         try:

@@ -201,7 +201,7 @@ function marked({ text, words, slots }) {
 
 function frame(intent, slots, early, offset_s = 0) {
   const name = make("strong", humanised(intent.name), { class: "intent" });
-  const sure = make("span", early ? "so far" : percent(intent.confidence), { class: early ? "early" : "sure" });
+  const sure = make("span", early ? "so far" : intent.confidence === null ? "" : `${percent(intent.confidence)} sure`, { class: early ? "early" : "sure" });
   const made = make("div", "", { class: early ? "frame early" : "frame" }, make("p", "", { class: "head" }, name, sure));
   if (!early && intent.confidence !== null) made.append(make("meter", "", { min: 0, max: 1, value: intent.confidence, "aria-label": "confidence of the intent" }));
   if (slots.length > 0) made.append(table(slots, early, offset_s));

@@ -5,4 +5,4 @@ from __future__ import annotations
 from sayso.serving.adapter import Adapter
 from sayso.serving.protocols import native, page, rest
 
-ADAPTERS: tuple[Adapter, ...] = (page.ADAPTER, native.ADAPTER, rest.ADAPTER)
+ADAPTERS: tuple[Adapter, ...] = (native.ADAPTER, rest.ADAPTER, page.ADAPTER)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sayso.core.errors import require
 from sayso.serving.adapter import Adapter, Site
+from sayso.serving.auth import check_url
 from sayso.serving.http import answer, json, problem
 from sayso.serving.refusal import Refusal
 
@@ -36,6 +37,7 @@ def _routes(site: Site) -> list[Any]:
 
     async def show(request: Request) -> Response:
         try:
+            check_url(request.url.query)
             site.gate.check_page(request.headers)
             found = pages.get(request.path_params.get("name", "index.html"))
             if found is None:
