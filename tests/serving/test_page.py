@@ -20,12 +20,15 @@ import pytest
 from browser import LEAD_S, SPOKEN, Page, browser, chromium, ready, recording
 from live_service import ROOT, Server, serving
 
+import sayso
+from sayso.audio.decode import read
 from sayso.core.result import Result
 from sayso.serving.auth import hashed, new_key
 from sayso.serving.client import Client, ServiceError
 
 FOLDER = ROOT / "src" / "sayso" / "serving" / "page"
 FILES = sorted(path.name for path in FOLDER.iterdir())
+LONG = "set-the-thermostat-in-the-living-room-to-twenty-one-degrees"
 ACCEPTED, ASKED, REJECTED = SPOKEN, "lock-the-front-door", "the-museum-has-a-new-painting-of-a-ship"
 TEXT = "document.querySelector('#text').textContent"
 FINAL = "document.querySelector('#live').dataset.phase === 'final' && document.body.dataset.phase === 'idle'"
@@ -138,8 +141,9 @@ def test_what_is_written_can_be_read() -> None:
 
 
 @chromium
-def test_space_and_speak(page: Page, truth: dict[str, Result]) -> None:
+def test_space_and_speak(page: Page, service: Server, truth: dict[str, Result]) -> None:
     """A tap: the service ends at the pause. Text grows before it, and the latency is there."""
+    before = skipped(service)
     page.run("""
       globalThis.grown = [];
       new MutationObserver(() => grown.push([document.querySelector('#live').dataset.phase,
@@ -152,12 +156,39 @@ def test_space_and_speak(page: Page, truth: dict[str, Result]) -> None:
     page.wait(FINAL)
     check(page.run(SHOWN), truth[SPOKEN], same_sound=False)
     grown = [(stable, stable + rest) for phase, stable, rest in page.run("grown") if phase == "listening"]
-    assert any(text for _, text in grown)
+    assert any(text for _, text in grown) or skipped(service) > before
     assert all(after.startswith(before) for (before, _), (after, _) in pairwise(grown))
     latency = page.run("document.querySelector('#latency').textContent")
     assert re.fullmatch(r"\d+ msafter the last word, pause included", latency)
     assert page.run("document.querySelector('#speak').getAttribute('aria-pressed')") == "false"
     assert not page.problems
+
+
+def skipped(service: Server) -> float:
+    """Partials that were left out because the machine was behind."""
+    found = re.search(r"^slu_partials_skipped_total (\S+)", service.client().get("/metrics"), re.M)
+    assert found is not None
+    return float(found[1])
+
+
+@chromium
+def test_partials_as_they_are_shown(page: Page, home: sayso.Model) -> None:
+    """What will not change is darker than what may; an intent in sight is called one; it is quiet for who listens."""
+    stream, samples = home.stream(), read(recording(LONG))
+    partials = [stream.accept(samples[place : place + 3200]) for place in range(0, len(samples), 3200)]
+    assert any(partial.stable and partial.intent for partial in partials)
+    for partial in partials:
+        shown = page.run(f"""import('/page/view.js').then((view) => {{
+          view.partial({partial.model_dump_json()});
+          const [stable, rest] = ['#stable', '#rest'].map((id) => document.querySelector(id));
+          const same = getComputedStyle(stable).color === getComputedStyle(rest).color;
+          return [stable.textContent, rest.textContent, same];
+        }})""")
+        assert shown == [partial.stable, partial.text[len(partial.stable) :], False]
+        if partial.intent is not None:
+            meaning = page.run("document.querySelector('#meaning').innerText")
+            assert partial.intent.name.replace("_", " ") in meaning and "so far" in meaning
+    assert page.run("document.querySelector('#told').textContent") == ""
 
 
 @chromium
@@ -230,7 +261,7 @@ def test_a_phone(page: Page, service: Server) -> None:
         ready(page, service.url, width=width, height=700)
         assert page.run("innerWidth") == width and page.run(narrow)
         assert page.run(f"{thumb}.height >= 44 && {thumb}.bottom <= innerHeight")
-        drop(page, recording("set-the-thermostat-in-the-living-room-to-twenty-one-degrees"))
+        drop(page, recording(LONG))
         assert page.run("document.querySelectorAll('#meaning tbody tr').length") == 2 and page.run(narrow)
         page.drop(ROOT / "README.md")
         page.wait("document.querySelector('#problem').checkVisibility()")

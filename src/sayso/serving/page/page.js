@@ -6,6 +6,7 @@ import * as view from "./view.js";
 const HOLD_MS = 350; // a longer press ends when it is let go, a shorter one at a pause
 const LOOK_MS = 5000; // between looks whether the service is there
 const RATE = 16000; // of decoded recordings
+const SPEED = 4; // times real time, at which they are sent: slow enough to be watched
 const TITLES = {
   unauthorized: "The key was not accepted",
   forbidden: "This is not allowed",
@@ -181,8 +182,7 @@ async function listenTo(file) {
     mine.connection = await client.connect();
     if (mine.cancelled) return;
     begin(mine, RATE, "client");
-    wave.add(samples);
-    mine.stream.sendAll(samples).then(() => {
+    mine.stream.sendAll(samples, { speed: SPEED, onPiece: (piece) => wave.add(piece) }).then(() => {
       mine.ended_at = performance.now();
       mine.stream.end();
     });

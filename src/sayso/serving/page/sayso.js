@@ -18,6 +18,7 @@
 
 const ANSWER_MS = 10000; // for a service that is there to say something
 const PIECE_S = 0.03; // of microphone sound in one message
+const FILE_PIECE_S = 0.1; // of a recording in one
 const UNSENT_BYTES = 1 << 16; // what sendAll leaves to the connection before it waits
 const TAIL_MS = 60; // what was said when the microphone is stopped is still on its way
 
@@ -150,12 +151,21 @@ export class Stream {
     this.#socket.send(samples instanceof Int16Array ? samples : pcm16(samples));
   }
 
-  /** Samples of any length, in pieces, no faster than the connection takes them. */
-  async sendAll(samples, pieceS = 0.1) {
-    const size = Math.round(pieceS * this.#start.sample_rate);
+  /**
+   * Samples of any length, in pieces, no faster than the connection takes them, nor than `speed` times real time (a
+   * service that is behind sends no partials). `onPiece` gets each piece that was sent.
+   */
+  async sendAll(samples, { speed = Infinity, onPiece = () => {} } = {}) {
+    const rate = this.#start.sample_rate;
+    const size = Math.round(rate * FILE_PIECE_S);
+    const began = performance.now();
     for (let place = 0; place < samples.length && !this.over; place += size) {
-      this.send(samples.subarray(place, place + size));
+      const piece = samples.subarray(place, place + size);
+      this.send(piece);
+      onPiece(piece);
       while (this.#socket.bufferedAmount > UNSENT_BYTES && !this.over) await sleep(10);
+      const ahead = began + ((place + piece.length) / rate / speed) * 1000 - performance.now();
+      if (ahead > 0) await sleep(ahead);
     }
   }
 
