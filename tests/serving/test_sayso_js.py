@@ -13,7 +13,7 @@ from sayso.serving.auth import hashed, new_key
 
 MODULE = """(async () => {
   const {Client, SaysoError, decode, microphone, pcm16} = await import('/page/sayso.js');
-  const client = new Client(location.href, OPTIONS);
+  const client = new Client(location.origin, OPTIONS);
   const code = async (work) => { try { await work(); return 'none'; } catch (error) { return error.code; } };
   BODY
 })()"""
@@ -98,13 +98,14 @@ def test_the_module_says_why(page: Page) -> None:
           await code(() => open({sample_rate: 1})),
           await code(() => cut.result()),
           await code(() => new Client('http://127.0.0.1:9/').connect()),
+          await code(() => new Client(location.origin + '/page').bundles()),
           await code(() => decode(new Blob(['no sound']))),
           left.length,
           [...pcm16(new Float32Array([0, 1, -1, 0.5, 2]))],
         ];
         """,
     )
-    assert codes == ["home", "not_found", "bad_message", "closed", "unreachable", "bad_file", 0,
+    assert codes == ["home", "not_found", "bad_message", "closed", "unreachable", "http", "bad_file", 0,
                      [0, 32767, -32768, 16384, 32767]]  # fmt: skip
 
 

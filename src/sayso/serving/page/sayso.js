@@ -22,7 +22,7 @@ const FILE_PIECE_S = 0.1; // of a recording in one
 const UNSENT_BYTES = 1 << 16; // what sendAll leaves to the connection before it waits
 const TAIL_MS = 60; // what was said when the microphone is stopped is still on its way
 
-/** `code`: one of the service's, or `unreachable`, `closed`, `microphone_...`, `bad_file`. */
+/** `code`: one of the service's, or `unreachable`, `not_ready`, `closed`, `http`, `microphone_...`, `bad_file`. */
 export class SaysoError extends Error {
   constructor(code, message, { status = null, retryAfterS = null } = {}) {
     super(message);
@@ -91,7 +91,9 @@ export class Client {
     if (response.ok) return response;
     const said = await response.text();
     const retryAfterS = Number(response.headers.get("Retry-After")) || null;
-    const { code, message } = problem(said) ?? { code: "not_ready", message: said.trim().slice(0, 200) };
+    const plain = { code: "http", message: `the service answered with status ${response.status}` };
+    if (response.status === 503) Object.assign(plain, { code: "not_ready", message: said.trim().slice(0, 200) });
+    const { code, message } = problem(said) ?? plain;
     throw new SaysoError(code, message, { status: response.status, retryAfterS });
   }
 }
