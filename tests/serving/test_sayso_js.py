@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
+import threading
+from pathlib import Path
 from typing import Any
 
 from browser import LEAD_S, SPOKEN, Page, chromium, recording
@@ -10,6 +14,14 @@ from live_service import serving, timeless
 
 from sayso.core.result import Result
 from sayso.serving.auth import hashed, new_key
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Somebody else's web server, which tells nobody what it serves."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
 
 MODULE = """(async () => {
   const {Client, SaysoError, decode, microphone, pcm16} = await import('/page/sayso.js');
@@ -120,3 +132,29 @@ def test_the_module_reads_what_a_browser_hides(tab: Page) -> None:
         assert module(tab, "return code(() => client.connect());", "{key: 'sayso-wrong'}") == "unauthorized"
         body = "const one = await client.connect(); return code(() => client.connect());"
         assert module(tab, body, json.dumps({"key": key})) in ("too_many", "overloaded")
+
+
+@chromium
+def test_a_page_of_another_origin(tab: Page, tmp_path: Path) -> None:
+    """It may use the module and the service where its origin is listed, with a key, and else may not."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>panel</title>")
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as panel:
+        threading.Thread(target=panel.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{panel.server_port}"
+        key, _ = new_key("panel")
+        auth = {"origins": [origin], "keys": [{"name": "panel", "hash": hashed(key)}]}
+        with serving(engines=1, auth=auth) as guarded:
+            use = f"""import('{guarded.url}/page/sayso.js').then(async (module) => {{
+              const client = new module.Client('{guarded.url}', {{key: {json.dumps(key)}}});
+              const stream = (await client.connect()).start();
+              stream.end();
+              const wrong = new module.Client('{guarded.url}', {{key: 'sayso-wrong'}});
+              const why = await wrong.connect().catch((error) => error.code);
+              return [(await client.bundles())[0].name, (await stream.result()).decision, why];
+            }}).catch((error) => error.name)"""
+            tab.open(origin)
+            assert tab.run(use) == ["home", "reject", "unauthorized"]
+            tab.open(origin.replace("127.0.0.1", "localhost"))
+            assert tab.run(use) == "TypeError"
+        panel.shutdown()
