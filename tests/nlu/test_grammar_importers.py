@@ -311,7 +311,7 @@ def test_a_format_is_recognised(kind: str, content: str, suffix: str, tmp_path: 
 def test_what_no_format_reads_is_told_by_each(tmp_path: Path) -> None:
     file = tmp_path / "source.yaml"
     file.write_text("context: {expressions: {a: ['go $x']}}")
-    with pytest.raises(DomainError, match="rhino: .*no slot '.x'.* rasa: "):
+    with pytest.raises(DomainError, match=r"rhino: .*no slot '.x'.* rasa: "):
         recognise(file)
 
 
