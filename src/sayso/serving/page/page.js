@@ -119,7 +119,7 @@ document.addEventListener("visibilitychange", () => document.visibilityState ===
 
 /** What speaking and a recording have in common: `feed` streams and reads; whatever happens, all is closed after it. */
 async function understand(source, phase, feed) {
-  const mine = { source, phase, cancelled: false, held: false, ended_at: null, mic: null, connection: null, stream: null };
+  const mine = { source, phase, cancelled: false, held: false, ended_at: null, mic: null, connecting: null, stream: null };
   mine.finished = new Promise((resolve) => (mine.finish = resolve));
   current = mine;
   calm();
@@ -128,9 +128,9 @@ async function understand(source, phase, feed) {
     await feed(mine);
   } catch (error) {
     $("#live").dataset.phase = "failed";
-    complain(error);
+    if (!mine.cancelled) complain(error);
   }
-  mine.connection?.close();
+  mine.connecting?.then((connection) => connection.close(), () => {}); // why there is none has come out above
   await mine.mic?.stop();
   current = null;
   show("idle");
@@ -153,17 +153,16 @@ async function speak(mine) {
     if (mine.stream) mine.stream.send(samples);
     else early.push(samples);
   };
-  const connecting = client.connect();
-  connecting.catch(() => {}); // comes out below
+  mine.connecting = client.connect();
+  mine.connecting.catch(() => {}); // comes out below
   mine.mic = await microphone(hear, { onLost: () => lost(mine) });
+  if (mine.cancelled) return;
   wave.clear(mine.mic.sampleRate);
   view.empty();
   enter(mine, "listening");
   tell("Listening");
   mine.held = await isHeld();
-  mine.connection = await connecting;
-  if (mine.cancelled) return;
-  begin(mine, mine.mic.sampleRate, mine.held ? "client" : "once");
+  if (!(await begin(mine, mine.mic.sampleRate, mine.held ? "client" : "once"))) return;
   for (const samples of early.splice(0)) mine.stream.send(samples);
   mine.finished.then(() => mine.stream.end());
   await read(mine, ({ result, offset_s }) => {
@@ -179,9 +178,8 @@ async function listenTo(file) {
     const samples = await decode(file, RATE);
     wave.clear(RATE);
     view.empty();
-    mine.connection = await client.connect();
-    if (mine.cancelled) return;
-    begin(mine, RATE, "client");
+    mine.connecting = client.connect();
+    if (!(await begin(mine, RATE, "client"))) return;
     mine.stream.sendAll(samples, { speed: SPEED, onPiece: (piece) => wave.add(piece) }).then(() => {
       mine.ended_at = performance.now();
       mine.stream.end();
@@ -190,8 +188,12 @@ async function listenTo(file) {
   });
 }
 
-function begin(mine, sample_rate, endpoint) {
-  mine.stream = mine.connection.start({ sample_rate, endpoint, bundle: $("#bundle").value || null });
+/** Start the stream, unless it is not wanted any more. */
+async function begin(mine, sample_rate, endpoint) {
+  const connection = await mine.connecting;
+  if (mine.cancelled) return false;
+  mine.stream = connection.start({ sample_rate, endpoint, bundle: $("#bundle").value || null });
+  return true;
 }
 
 /** Show messages to the result; `latency` says, when it is here: [milliseconds, since when]. */

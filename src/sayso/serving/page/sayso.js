@@ -231,12 +231,16 @@ export class Stream {
 export async function microphone(onSamples, { onLost = () => {} } = {}) {
   const sound = await openMicrophone();
   const context = new AudioContext();
+  const wake = () => context.resume(); // to a browser, a touch asks for sound only when it ends
+  addEventListener("pointerup", wake);
   try {
     await context.audioWorklet.addModule(import.meta.url);
     await context.resume();
   } catch (error) {
     release(sound, context);
     throw new SaysoError("microphone_failed", `the microphone could not be heard (${error.message})`);
+  } finally {
+    removeEventListener("pointerup", wake);
   }
   const ears = new AudioWorkletNode(context, "sayso-microphone", {
     channelCount: 1,
