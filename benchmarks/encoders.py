@@ -1,9 +1,8 @@
 """Encoders at equal size and equal steps: LSTM, Transformer, Conformer, and the Conformer without its convolution.
 
-    python benchmarks/encoders.py [--minutes 20 | --steps N] [--corpus librispeech-tc5] [--longest-s 5.5] [--out FOLDER]
+    python benchmarks/encoders.py [--minutes 20 | --steps N] [--corpus commonvoice-v1 --phones runs/phones] [--out DIR]
 
-Small CTC models, each with a head of phones beside (without it none finds the alignment of real speech in so few
-steps), differ in the encoder alone. Its feed-forward width (the LSTM's number of cells) is set so that
+Small CTC models differ in the encoder alone. Its feed-forward width (the LSTM's number of cells) is set so that
 encoders have the Conformer's number of parameters within 3%. Each is trained by the real loop with the same seed, data
 and steps: as many steps as the Conformer takes in `--minutes` on this machine, measured first, or `--steps`. WER is
 greedy CTC over dev sets of real people in the streaming context, and a ratio to the Conformer on the same utterances;
@@ -65,7 +64,7 @@ class Plan:
         """Train by the real loop; the run folder."""
         settings = {
             "name": name,
-            "model": {"vocab": self.vocab, "phones": True, **model},
+            "model": {"vocab": self.vocab, **model},
             "data": self.data,
             "training": {**self.training, **training},
         }
@@ -111,6 +110,11 @@ def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
         edits = ctc_errors(model, tokenizer, recordings, context)
         found[name] = ([float(e.errors) for e in edits], [float(e.length) for e in edits])
     return found
+
+
+def taught(folder: Path | None, corpus: str) -> dict[str, str]:
+    """A source's phone alignments. Without any, few thousand steps on real speech stay on blanks, whatever encodes."""
+    return {} if folder is None else {"phones": str(folder / f"{corpus}.jsonl")}
 
 
 def compare(case: str, reference: str, metric: str, mine: Any, its: Any) -> None:
@@ -165,7 +169,8 @@ def predictors(plan: Plan, dev: Dev) -> None:
     found = {}
     for kind in sorted(PREDICTORS, key=lambda kind: (kind != STATELESS, kind)):
         model = {"encoder": CASES[REFERENCE][0], "predictor": {"kind": kind}}
-        folder = plan.train(f"{kind} predictor", model, weights={"ctc": 0.3, "transducer": 0.7, "phone_ctc": 0.5})
+        weights = {**plan.training["weights"], "ctc": 0.3, "transducer": 0.7}
+        folder = plan.train(f"{kind} predictor", model, weights=weights)
         loaded = load_checkpoint(folder / "model")
         found[kind] = {name: surprise(*loaded, recordings) for name, recordings in dev.items()}
         compare(f"{kind} predictor", STATELESS, "nats_per_token", found[kind],
@@ -180,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
     parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
+    parser.add_argument("--phones", type=Path, help="alignments by benchmarks/align.py, taught beside CTC")
     parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
     parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
     parser.add_argument("--batch-seconds", type=float, default=40.0)
@@ -193,13 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     source = {"longest_s": options.longest_s, "clips": options.clips}
     steps = {} if options.steps is None else {"steps": options.steps}
+    aligned = {} if options.phones is None else {"phones": 1.0}
     training = {
         "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
         "threads": options.threads, "chunks": [0, 4, 8], "validate_every": 10_000,
-        "weights": {"ctc": 1.0, "transducer": 0.0, "phone_ctc": 0.5},
+        "weights": {"ctc": 1.0, "transducer": 0.0, **aligned},
         "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
     }  # fmt: skip
-    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
+    data = {"train": [{"corpus": name, **source, **taught(options.phones, name)} for name in options.corpus]}
     plan = Plan(data, {**training, **steps}, options.vocab, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
