@@ -73,7 +73,7 @@ class PassSpec(Config):
 
 
 class IntentSpec(Config):
-    """An intent, in the order of the intent head's classes; ``risk`` and ``clarify`` steer the policy."""
+    """An intent; ``risk`` and ``clarify`` steer the policy."""
 
     name: str
     risk: Literal["none", "confirm"] = "none"
@@ -103,6 +103,7 @@ class Manifest(Config):
     automaton: tuple[str, ...] = ()  # files of the compiled domain; empty: transcription only
     domain: str | None = None
     intents: tuple[IntentSpec, ...] = ()
+    classes: tuple[str, ...] = ()  # of the intent head, where an update has changed the intents; empty: those
     tags: tuple[str, ...] = ()  # classes of the slot head
     trees: TreeSchema | None = None  # meanings that the decoder may write
     parser: dict[str, Any] = Field(default_factory=dict)  # search of the decoder
@@ -119,6 +120,11 @@ class Manifest(Config):
     licence: str = "Apache-2.0"
     files: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def intent_classes(self) -> tuple[str, ...]:
+        """What the intent head's classes mean, in their order; one more is everything else."""
+        return self.classes or tuple(spec.name for spec in self.intents)
 
     @property
     def hears_whole(self) -> bool:

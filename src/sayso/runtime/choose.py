@@ -10,7 +10,7 @@ Shape letters: ``H`` hypotheses, ``U`` tokens, ``D`` encoder width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +23,7 @@ from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
 from sayso.decoding.words import spans_of, times_of, words, words_of
 from sayso.nlu.calibration import GAP_CAP, Evidence
-from sayso.nlu.policy import Decision, Situation, decide
+from sayso.nlu.policy import Decision, Doubt, Situation, decide, doubt_of
 from sayso.nlu.trees import frames_of
 from sayso.runtime.engine import Engine
 from sayso.text.display import display
@@ -57,18 +57,28 @@ class Outcome:
     confidence: float | None = None
     intent: str | None = None
     slots: tuple[Slot, ...] = ()
+    doubt: Doubt | None = None  # what a question would be about
     slot_log_probs: tuple[tuple[float, ...], ...] = ()  # of each spoken slot's tokens
     hypotheses: tuple[GraphHypothesis, ...] = ()
     texts: tuple[tuple[str, float], ...] = ()  # n-best of the free text, with log scores: a cascade's input
 
 
 def choose(
-    engine: Engine, search: GraphSearch | None, state: GraphState | None, heard: Utterance
+    engine: Engine,
+    search: GraphSearch | None,
+    state: GraphState | None,
+    heard: Utterance,
+    legal: Callable[[str, str], bool] | None = None,
 ) -> tuple[Result, Outcome]:
-    """The final result (without stream fields such as timing) and what it rests on."""
+    """The final result (without stream fields such as timing) and what it rests on.
+
+    ``legal`` says of an intent and a text whether they mean anything now; None: all that the graph accepts do.
+    """
     if search is None or state is None:
         return _parsed(engine, heard) if engine.parser is not None else _transcript(heard), Outcome()
     hypotheses = _ranked(engine, search, state, heard)
+    if legal is not None:
+        hypotheses = [h for h in hypotheses if legal(intent_of(search, h), search.automaton.text(h.tokens))]
     if not hypotheses:
         situation = Situation(intent=None, speech_s=heard.speech_s, snr_db=heard.snr_db, truncated=heard.truncated)
         return _rejected(decide(situation, engine.policy), heard, ()), Outcome()
@@ -78,9 +88,11 @@ def choose(
     confidence = engine.calibration.confidence(evidence)
     slots = slots_of(engine, search, best)
     risk, clarify = _manners(engine, intent)
+    doubt = doubt_of(slots, _close(engine, search, hypotheses))
     situation = Situation(
         intent=intent,
         slots=slots,
+        doubt=doubt,
         confidence=confidence,
         evidence=evidence,
         risk=risk,
@@ -97,6 +109,7 @@ def choose(
         confidence=confidence,
         intent=intent,
         slots=slots,
+        doubt=doubt,
         slot_log_probs=tuple(best.scores[m.first : m.last + 1] for m in best.slots),
         hypotheses=tuple(hypotheses),
     )
@@ -124,6 +137,16 @@ def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
     """The intent of a complete hypothesis."""
     assert hypothesis.meaning is not None, "an incomplete hypothesis has no meaning"
     return search.automaton.meanings[hypothesis.meaning].intent
+
+
+def _close(engine: Engine, search: GraphSearch, hypotheses: Sequence[GraphHypothesis]) -> list[tuple[Slot, ...]]:
+    """Slots of the rivals of the best hypothesis' intent that lie close behind it."""
+    best = hypotheses[0]
+    return [
+        slots_of(engine, search, rival)
+        for rival in hypotheses[1:]
+        if best.score - rival.score <= engine.policy.close and intent_of(search, rival) == intent_of(search, best)
+    ]
 
 
 def _manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], str | None]:
@@ -195,8 +218,11 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
     combine = engine.combine
     bonus = {}
     if heard.intent is not None and combine.intent_weight:
-        names = [spec.name for spec in engine.manifest.intents]
+        names = engine.manifest.intent_classes
         bonus = {name: combine.intent_weight * float(value) for name, value in zip(names, heard.intent, strict=False)}
+        # the head knows nothing of what was added after its training: to that it is as to its favourite
+        favourite = combine.intent_weight * float(heard.intent.max())
+        bonus |= {m.intent: favourite for m in search.automaton.meanings if m.intent not in bonus}
     found = search.nbest(state, combine.nbest, bonus=bonus)
     if len(found) > 1 and combine.slot_weight and heard.encoded is not None:
         votes = _slot_votes(engine, search, found, heard.encoded)
@@ -260,8 +286,8 @@ def _evidence(
     gap = GAP_CAP if len(hypotheses) < 2 else (best.score - hypotheses[1].score) / frames
     head = head_gap = 0.0
     if heard.intent is not None:
-        names = [spec.name for spec in engine.manifest.intents]
-        place = names.index(intent_of(search, best)) if intent_of(search, best) in names else len(names)
+        names, intent = engine.manifest.intent_classes, intent_of(search, best)
+        place = names.index(intent) if intent in names else int(heard.intent.argmax())
         head = float(heard.intent[place])
         head_gap = head - float(np.delete(heard.intent, place).max())
     return Evidence(
