@@ -139,7 +139,7 @@ def _agreed(words: tuple[str, ...], history: History, schema: ContextSchema) -> 
     """ "yes" to a question: what was asked about is meant."""
     last = history[-1]
     agrees = last.open and words[0] in ref.AGREEING and all(word in ref.YES for word in words)
-    return replace(last, open=False, asked="", offered=()) if agrees else None
+    return replace(last, slots=_from_before(last.slots), open=False, asked="", offered=()) if agrees else None
 
 
 def _repeated(words: tuple[str, ...], history: History, schema: ContextSchema) -> Turn | None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from sayso.core.automaton import Automaton, Ints, Meaning, Network
+from sayso.core.errors import DomainError
 from sayso.nlu import reference as ref
 from sayso.nlu.context import History
 from sayso.nlu.context_schema import ContextSchema
@@ -32,8 +33,8 @@ def with_follow_ups(
 ) -> Automaton:
     """``automaton`` that also accepts what may follow ``history``; itself where nothing may.
 
-    ``speller`` is one of this automaton (``speller_of``) and may be used again for the next turn. Raises
-    ``DomainError`` where the tokenizer lacks the letters of the words of reference.
+    ``speller`` is one of this automaton (``speller_of``) and may be used again for the next turn. A phrase with letters
+    that the tokenizer lacks is left out.
     """
     if not history:
         return automaton
@@ -124,7 +125,11 @@ class _FollowUps:
         """Any of ``phrases``, then what ``then`` accepts."""
         arcs = []
         for phrase in phrases:
-            for first, *rest in ways(self._speller, tuple(phrase)):
+            try:
+                spelled = ways(self._speller, tuple(phrase))
+            except DomainError:
+                continue
+            for first, *rest in spelled:
                 state = then
                 for token in reversed(rest):
                     state = self._states.add((), [(token, state)])

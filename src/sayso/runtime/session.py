@@ -69,10 +69,7 @@ class Session:
         """The search of the next utterance."""
         if self._search is None or self._speller is None or not self.history:
             return self._search
-        try:
-            automaton = with_follow_ups(self._search.automaton, self.history, self._schema, self._speller)
-        except DomainError:  # letters that the tokenizer lacks
-            return self._search
+        automaton = with_follow_ups(self._search.automaton, self.history, self._schema, self._speller)
         return GraphSearch(automaton, self._engine.graph_config)
 
     @property
