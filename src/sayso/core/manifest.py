@@ -102,6 +102,8 @@ class Manifest(Config):
     tokenizer: str = "tokenizer.model"
     automaton: tuple[str, ...] = ()  # files of the compiled domain; empty: transcription only
     domain: str | None = None
+    source: str | None = None  # the domain file or folder that was compiled, where the bundle carries it
+    revision: int = Field(default=0, ge=0)  # how often it was updated; history/N has what revision N had else
     intents: tuple[IntentSpec, ...] = ()
     classes: tuple[str, ...] = ()  # of the intent head, where an update has changed the intents; empty: those
     tags: tuple[str, ...] = ()  # classes of the slot head
