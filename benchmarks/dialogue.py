@@ -8,28 +8,28 @@ session itself understood (``predicted``), or the oracle's for all turns but the
 last turn alone. A turn is right when intent and all slot values are; a question back is understood, as everywhere.
 ``unrelated`` is the drop of commands that stand alone when they come after a turn of another kind (points, paired).
 ``transcript`` on stderr is one dialogue with a question, as it was heard. Intervals are 95% bootstraps over dialogues.
-Settings were chosen with ``dialogues/home_tune.txt`` and voices of training. One JSON line per figure.
+Ctrl-C gives figures of what was heard so far. Settings were chosen with ``dialogues/home_tune.txt`` and voices of
+training. One JSON line per figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 from _lines import emit, progress
+from _mouth import Mouth
 from numpy.typing import NDArray
 
 from sayso.core.result import Result
-from sayso.data.synthesis import ENGINES, Role, Voice, voices
-from sayso.data.synthesis.engine import finish
+from sayso.data.synthesis import Role, voices
 from sayso.evaluation.bootstrap import Estimate, ratio
 from sayso.nlu.cascade import Matcher, answer, cascade
 from sayso.nlu.context import History, Turn, in_context, remember, schema_of
@@ -94,26 +94,10 @@ class Reader:
         return result, before
 
 
-class Mouth:
-    """Speaks with one voice; what was spoken is kept in ``folder``."""
-
-    def __init__(self, voice: Voice, folder: Path) -> None:
-        self._voice, self._folder = voice, folder
-
-    def __call__(self, text: str) -> Floats:
-        """Samples at 16 kHz."""
-        name = hashlib.sha256(f"{self._voice.id} {text}".encode()).hexdigest()[:16]
-        path = self._folder / f"{name}.wav"
-        if not path.exists():
-            raw = ENGINES[self._voice.engine].speak(text, self._voice)
-            sf.write(path, finish(raw, np.random.default_rng(int(name, 16))), 16000, subtype="PCM_16")
-        return np.asarray(sf.read(path, dtype="float32")[0])
-
-
 @dataclass
 class Tally:
-    """Right or wrong, dialogue by dialogue: the last turn with predicted history, with gold history and alone, and what
-    an unrelated turn before it gave the first turn (1 right now, 0 as before, -1 wrong now)."""
+    """Right or wrong, dialogue by dialogue: the last turn with predicted history, with gold history and alone; and what
+    an unrelated turn before it gave a first turn (1 right now, 0 as before, -1 wrong now)."""
 
     predicted: list[bool]
     gold: list[bool]
@@ -121,38 +105,38 @@ class Tally:
     gains: list[int]
 
 
-def heard(model: Model, dialogues: Sequence[Dialogue], say: Callable[[str], Floats], reader: Reader) -> Tally:
-    """Every dialogue by one voice. What must come out equal is heard once: a first turn is one alone, and a history
-    that was predicted rightly is the gold one."""
-    tally = Tally([], [], [], [])
+def heard(
+    model: Model, dialogues: Sequence[Dialogue], say: Callable[[str], Floats], reader: Reader, tally: Tally
+) -> None:
+    """Every dialogue by one voice into ``tally``. What must come out equal is heard once: a first turn is one alone,
+    and a history that was predicted rightly is the gold one."""
+    firsts = []
     for number, dialogue in enumerate(dialogues):
-        session, first = model.session(), None
+        session, results = model.session(), []
         gold = reader.after(dialogue.turns)[1]
         for text in dialogue.turns:
             before = session.history
-            result = session.understand(say(text))
-            first = result if first is None else first
-        assert first is not None
-        tally.predicted.append(meaning(result) == dialogue.meaning)
-        if [(t.intent, values(t)) for t in before] != [(t.intent, values(t)) for t in gold]:
+            results.append(session.understand(say(text)))
+        last, found = say(dialogue.turns[-1]), results[-1]
+        same = [(t.intent, values(t)) for t in before] == [(t.intent, values(t)) for t in gold]
+        if not same:
             session.history = gold
-            tally.gold.append(meaning(session.understand(say(dialogue.turns[-1]))) == dialogue.meaning)
-        else:
-            tally.gold.append(tally.predicted[-1])
-        tally.without.append(meaning(model.understand(say(dialogue.turns[-1]))) == dialogue.meaning)
+        informed = found if same else session.understand(last)
+        alone = model.understand(last)
+        for row, result in ((tally.predicted, found), (tally.gold, informed), (tally.without, alone)):
+            row.append(meaning(result) == dialogue.meaning)
+        firsts.append(meaning(results[0]))
         if not tally.predicted[-1]:
-            print(
-                dialogue.turns, "heard", result.text, result.decision, result.reason, meaning(result), file=sys.stderr
-            )
-        other = dialogues[(number + len(dialogues) // 2) % len(dialogues)].turns[0]
-        session = model.session()
-        session.history = reader.after([other, dialogue.turns[0]])[1]
-        wanted, now = meaning(reader.alone(dialogue.turns[0])), meaning(session.understand(say(dialogue.turns[0])))
-        tally.gains.append(int(now == wanted) - int(meaning(first) == wanted))
-        if tally.gains[-1]:
-            print("after", other, ":", dialogue.turns[0], meaning(first), now, file=sys.stderr)
+            print(dialogue.turns, "heard", found.text, found.decision, found.reason, meaning(found), file=sys.stderr)
         progress(number + 1, len(dialogues))
-    return tally
+    for number, dialogue in enumerate(dialogues):
+        text, other = dialogue.turns[0], dialogues[(number + len(dialogues) // 2) % len(dialogues)].turns[0]
+        session = model.session()
+        session.history = reader.after([other, text])[1]
+        wanted, now = meaning(reader.alone(text)), meaning(session.understand(say(text)))
+        tally.gains.append(int(now == wanted) - int(firsts[number] == wanted))
+        if tally.gains[-1]:
+            print("after", other, ":", text, firsts[number], now, file=sys.stderr)
 
 
 def values(turn: Turn) -> set[tuple[str, str]]:
@@ -197,20 +181,23 @@ def main() -> None:
     role: Role = arguments.role
     found = voices(role, ("flite", "espeak-ng"))
     found = [voice for voice in found if voice.id in (arguments.voice or [voice.id])]
+    order = np.random.default_rng(0).permutation(len(dialogues))  # a run that is stopped has seen some of everything
+    dialogues = [dialogues[i] for i in order]
     total = Tally([], [], [], [])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         place = arguments.keep or Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         for voice in found:
             say = Mouth(voice, place)
-            mine = heard(model, dialogues, say, reader)
-            emit(BENCH, f"{voice.id}/predicted", "accuracy", share(mine.predicted))
-            for name in ("predicted", "gold", "without", "gains"):
-                getattr(total, name).extend(getattr(mine, name))
             print(f"transcript, {voice.id}:", file=sys.stderr)
             transcript(model, say, ["unlock the front door", "no the back door", "yes"])
+            before = len(total.predicted)
+            heard(model, dialogues, say, reader, total)
+            emit(BENCH, f"{voice.id}/predicted", "accuracy", share(total.predicted[before:]))
+    emit(BENCH, "voice", "dialogues", len(total.without))
     for case in ("predicted", "gold", "without"):
         emit(BENCH, f"voice/{case}", "accuracy", share(getattr(total, case)))
+    emit(BENCH, "voice/unrelated", "commands", len(total.gains))
     emit(BENCH, "voice/unrelated", "points", ratio([100.0 * gain for gain in total.gains], np.ones(len(total.gains))))
 
 
