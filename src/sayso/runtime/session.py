@@ -9,6 +9,7 @@ default follows, which is to do nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,9 @@ from sayso.runtime.lists import Lists, with_lists
 from sayso.runtime.stream import Stream
 
 QUESTIONS = 2  # in a row
+# Of ten utterances behind a question nine answer it, where calibration knows commands and other talk about equally
+# often. A "yes" is one syllable, and next to nothing speaks for it but that it was asked for.
+ANSWERED = math.log(9.0)
 _UNHEARD: Reason = "out_of_domain"
 
 
@@ -188,6 +192,10 @@ class _Moment:
     def legal(self, intent: str, text: str) -> bool:
         """Commands always are, follow-ups where they mean something."""
         return intent != FOLLOW_UP or self._session.meaning(text) is not None
+
+    def lift(self, intent: str) -> float:
+        """An open question makes its answer likely."""
+        return ANSWERED if intent == FOLLOW_UP and self._session.waits else 0.0
 
     def settle(self, result: Result, outcome: Outcome) -> Result:
         """As ``Session.settle``."""

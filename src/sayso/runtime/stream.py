@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import soxr  # type: ignore[import-untyped]
@@ -29,25 +29,13 @@ from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
 from sayso.nlu.followup import FOLLOW_UP
 from sayso.runtime.activity import Activity
-from sayso.runtime.choose import Outcome, Utterance, choose, intent_of, presentable, slots_of, timed_words
+from sayso.runtime.choose import Before, Outcome, Utterance, choose
 from sayso.runtime.engine import Chunk, Engine, Heard
 from sayso.runtime.lists import Lists, with_lists
+from sayso.runtime.present import intent_of, presentable, slots_of, timed_words
 from sayso.text.display import display
 
 Floats = NDArray[np.float32]
-
-
-class Before(Protocol):
-    """What was said before an utterance, and so what may be said now and what it means."""
-
-    search: GraphSearch | None
-    counts: dict[str, int]
-
-    def legal(self, intent: str, text: str) -> bool:
-        """Whether a sentence of ``search`` means anything now."""
-
-    def settle(self, result: Result, outcome: Outcome) -> Result:
-        """The final result as it is meant here."""
 
 
 class Stream:
@@ -113,8 +101,7 @@ class Stream:
                 self._hear_again()
             free = self._engine.free.finish(self._free)[0]
             before = self._before
-            legal = None if before is None else before.legal
-            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]), legal)
+            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]), before)
             self.outcome = replace(outcome, texts=self._texts(free))
             if before is not None:
                 result = before.settle(result, self.outcome)
