@@ -1,5 +1,5 @@
-"""What the tables of ``joint.py`` are trained and judged on: a domain's synthetic speech with templates, slot values and
-voices held out, its labels made coarser or fewer, and real speech beside it.
+"""What the tables of ``joint.py`` are trained and judged on: a domain's synthetic speech with templates, slot values
+and voices held out, and the same with other labels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lhotse import MonoCut  # type: ignore[import-untyped]
 from lhotse.utils import fastcopy  # type: ignore[import-untyped]
 
 from sayso.build.config import BuildConfig
-from sayso.build.speech import SEEN, TRAIN, UNSEEN_TEMPLATES, UNSEEN_VALUES, speak, write_script
+from sayso.build.speech import SEEN, UNSEEN_TEMPLATES, UNSEEN_VALUES, speak, write_script
 from sayso.core.result import Example
 from sayso.data import manifest
 from sayso.nlu.domain import load_domain
@@ -40,13 +40,13 @@ def spoken(args: argparse.Namespace, domain: Path, folder: Path) -> dict[str, Pa
     return speak(script, folder, described, amounts, 0, to_stderr)
 
 
-def examples(manifests: Mapping[str, Path]) -> list[Example]:
-    """All that is held out; ``source`` says of which kind."""
+def examples(manifests: Mapping[str, Path], limit: int | None = None) -> list[Example]:
+    """What is held out, of each kind at most ``limit``; ``source`` says of which kind."""
     return [
         manifest.to_example(cut).model_copy(update={"source": kind})
         for kind in HELD
         if kind in manifests
-        for cut in manifest.read(manifests[kind])
+        for cut in list(manifest.read(manifests[kind]))[:limit]
     ]
 
 
@@ -67,5 +67,3 @@ def with_custom(cut: MonoCut, **fields: object) -> MonoCut:
 def share_of(cut: MonoCut) -> float:
     """A number in [0, 1) that is the cut's own: what is below a share is that share of all cuts."""
     return int.from_bytes(hashlib.sha256(str(cut.id).encode()).digest()[:6], "big") / 2**48
-
-

@@ -1,8 +1,9 @@
 """Understanding heads on the shared encoder: intent by attention pooling that streams, slots as tags on tokens.
 
 Attention pooling keeps a running maximum, sum of weights and weighted sum of values (the online softmax of Milakov and
-Gimelshein 2018), so that the intent of everything heard so far costs one chunk, and a stream equals the whole. With ``fusion`` the states of
-what was read join the pool at the endpoint; until then, and where nothing was read, the sound alone decides.
+Gimelshein 2018), so that the intent of everything heard so far costs one chunk, and a stream equals the whole. With
+``fusion`` the states of what was read join the pool at the endpoint; until then, and where nothing was read, the sound
+alone decides.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From the sources of a recipe to training items: cuts, feature banks made once, token ids and meanings.
 
-Every source is split into training and validation before anything else is done with it. What the loop cannot use (neither
-transcript nor meaning, letters the tokenizer does not know, more tokens than CTC has room for, too short, too long) is left out and
-counted.
+Every source is split into training and validation before anything else is done with it. What the loop cannot use
+(neither transcript nor meaning, letters the tokenizer does not know, more tokens than CTC has room for, too short, too
+long) is left out and counted.
 """
 
 from __future__ import annotations

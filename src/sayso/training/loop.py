@@ -272,7 +272,8 @@ class Trainer:
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
-        streaming context, and the share of intents that the head has right: by CTC, or by the transducer or a decoder of transcripts where that weighs more."""
+        streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more; and the
+        share of intents that the head has right."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
