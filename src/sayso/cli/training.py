@@ -33,7 +33,7 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder of 'sayso train', or a checkpoint.")],
     out: Annotated[Path, typer.Option(help="A folder; the bundle is a zip where it ends in .zip.")],
-    domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: transcription only.")] = None,
+    domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: heads or text.")] = None,
     clips: Annotated[
         Path | None, typer.Option(help="Recordings (.jsonl) that fix the int8 scales; none: fp32.")
     ] = None,

@@ -203,7 +203,7 @@ def _manifest(
         trees=model.config.trees if parses else None,
         parser=config.parser.model_dump(mode="json") if parses else {},
         search=config.search,
-        free=free.model_dump(mode="json"),
+        free={} if config.private else free.model_dump(mode="json"),
         open_slots={} if config.open_slots is None else config.open_slots.model_dump(mode="json"),
         combine=config.combine,
         policy=config.policy,
