@@ -71,7 +71,7 @@ def test_what_needs_both_streams_is_learnt_and_lost_without_either() -> None:
     """The intent is the token's kind and the sound's kind; the tag of a token is the sound's kind."""
     torch.manual_seed(0)
     config = HeadConfig(
-        intents=("same", "other"), tags=("O", "B-x"), width=16, dropout=0.0, fusion=FusionConfig(layers=1)
+        intents=("aa", "ab", "ba", "bb"), tags=("O", "B-x"), width=16, dropout=0.0, fusion=FusionConfig(layers=1)
     )
     fusion = FusionConfig(layers=1, unknown=0.0, empty=0.0).build(16, 8, 4, 0.0)
     intent, slots = IntentHead(config, 8), SlotHead(config, 8, 4)
