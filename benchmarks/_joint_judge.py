@@ -44,7 +44,6 @@ from sayso.training.understanding import Read, UnderstandingConfig, fit
 HEADS, GRAPH, VOTED, PARSER, MATCHED, TAGGED = "heads", "graph", "graph+head", "parser", "match", "tagger"
 FREE = "text"
 DEAF, UNREAD = "heads without sound", "heads without tokens"
-_READ = 1000  # training recordings that the tagger reads as this network does
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Judge:
         """Of texts: trained on transcripts and on what this network reads of the same recordings."""
         learnt = self.court.learnt
         reads = [Read(example.text, example) for example in learnt if example.text]
-        heard = self._hear(list(heard_features(learnt[:_READ], None)))
+        heard = self._hear(list(heard_features(learnt[: self.court.args.reads], None)))
         reads += [Read(self.greedy(h)[2], e) for h, e in zip(heard, learnt, strict=False) if self.greedy(h)[2]]
         return fit(reads, UnderstandingConfig(epochs=self.court.args.epochs))
 
@@ -254,7 +253,8 @@ class Judge:
 
     def answers(self, way: str, snr: float | None) -> list[Pair]:
         """What a way of understanding makes of all recordings in a condition."""
-        name = f"{way}-{'clean' if snr is None else f'{snr:g}dB'}".replace(" ", "-")
+        where, count = "clean" if snr is None else f"{snr:g}dB", len(self.court.examples)
+        name = f"{way}-{where}-{count}".replace(" ", "-")
         file = self.folder / "answers" / f"{name}.jsonl"
         if not file.exists():
             understand, heard = self.way(way), self.heard(snr)

@@ -80,10 +80,18 @@ class Workshop:
 
     def trained(self, name: str, seed: int) -> Path:
         """The run folder of a row; trained, or trained on, where it is not done."""
-        folder: Path = self.args.out / f"{name}-{self.args.steps}-s{seed}".replace(" ", "-")
-        if not (folder / "done").exists():
+        folder = self._folder(name, seed)
+        if not self.is_trained(name, seed):
             run(parse(Recipe, self.settings(name, seed), where=f"joint.py, row '{name}'"), folder, to_stderr)
             (folder / "done").touch()
+        return folder
+
+    def is_trained(self, name: str, seed: int) -> bool:
+        """Whether the row's training is done."""
+        return (self._folder(name, seed) / "done").exists()
+
+    def _folder(self, name: str, seed: int) -> Path:
+        folder: Path = self.args.out / f"{name}-{self.args.steps}-s{seed}".replace(" ", "-")
         return folder
 
     def settings(self, name: str, seed: int) -> dict[str, Any]:

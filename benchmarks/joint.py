@@ -6,7 +6,8 @@ share of synthetic speech, no transcripts, early intents, domains left out.
 Every row is a training of ``--steps`` equal steps from ``--init`` by the real loop, on synthetic speech of ``--domain``
 (made once) with the same data, batches and rate, judged on voices that training does not hear, on sentences like those
 of training (``seen``), of held-out templates and with held-out slot values, clean and with ``--noise`` at ``--snr``
-dB (mean powers, seeded). All ways of understanding hear the same frames. Trainings and answers are kept in ``--out``
+dB (mean powers, seeded). All ways of understanding hear the same frames; those that have the grammar (``graph``,
+``match``) know its held-out templates and values, the others know neither. Trainings and answers are kept in ``--out``
 and are taken from there; so a run that was stopped goes on, and tables share their trainings. Figures of several
 ``--seeds`` are added up by recording; intervals are 95% bootstraps over recordings, which say nothing about other
 trainings. A ratio is on the same recordings. One JSON line per figure; the case is TABLE/ROW/CONDITION.
@@ -23,7 +24,7 @@ import numpy as np
 from _joint_data import spoken
 from _joint_judge import DEAF, FREE, GRAPH, HEADS, MATCHED, PARSER, TAGGED, UNREAD, VOTED, Court, Judge, home_court
 from _joint_runs import DOMAINS, SHARES, Workshop, coarse_of, coffee_court
-from _lines import ROOT, corpora, emit, progress, skip
+from _lines import ROOT, corpora, emit, skip
 from _wer import SETS, ctc_errors, dev_set
 from numpy.typing import NDArray
 
@@ -39,6 +40,10 @@ Counts = dict[str, tuple[Doubles, Doubles]]  # by metric, numerators and denomin
 MAIN = ("command_acceptance", "intent_accuracy", "slu_f1")
 
 
+class NotYet(DataError):
+    """A training that ``--ready`` does without."""
+
+
 class Bench:
     """The trainings and their answers, as tables ask for them."""
 
@@ -52,6 +57,8 @@ class Bench:
 
     def judge(self, run: str, seed: int, court: Court | None = None) -> Judge:
         """One training, done if it is not there; only the last is kept in memory."""
+        if self.args.ready and not self.shop.is_trained(run, seed):
+            raise NotYet(f"row '{run}' is not trained")
         folder = self.shop.trained(run, seed)
         if folder not in self._judges:
             self._judges = {folder: Judge(court or self.court, folder)}
@@ -65,13 +72,17 @@ class Bench:
         """Figures of a way of understanding with a training in every condition; ``beside``: also as ratios to those of
         another training and way."""
         for snr in self.court.conditions:
-            where, found = f"{case}/{condition(snr)}", added(self.pairs(run, way, snr))
+            where = f"{case}/{condition(snr)}"
+            try:
+                found = added(self.pairs(run, way, snr))
+                other = None if beside in (None, (run, way)) else added(self.pairs(*beside, snr))  # type: ignore[misc]
+            except NotYet as missing:
+                skip(where, str(missing))
+                continue
             for metric, (top, bottom) in found.items():
                 emit(BENCH, where, metric, ratio(top, bottom))
-            if beside is not None and beside != (run, way):
-                other = added(self.pairs(*beside, snr))
-                for metric in MAIN:
-                    emit(BENCH, where, metric, ratio(found[metric][0], other[metric][0]), "/".join(beside))
+            for metric in MAIN if other is not None and beside is not None else ():
+                emit(BENCH, where, metric, ratio(found[metric][0], other[metric][0]), "/".join(beside))
             if snr is None:
                 self._kinds(where, run, way)
 
@@ -269,7 +280,7 @@ def main() -> None:
     parser.add_argument("--domain", type=Path, default=ROOT / "domains" / "home.yaml")
     parser.add_argument("--init", type=Path, default=ROOT / "models" / "base")
     parser.add_argument("--coffee", type=Path, help="the coffee machine's domain file; default: imported from corpora")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-seconds", type=float, default=16.0)
     parser.add_argument("--rate", type=float, default=7e-4)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of every row")
@@ -279,8 +290,10 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs="*", default=[15.0, 5.0], help="noisy conditions in dB")
     parser.add_argument("--beam", type=int, default=4, help="of the decoder")
     parser.add_argument("--epochs", type=int, default=10, help="of the cascade's tagger")
+    parser.add_argument("--reads", type=int, default=1000, help="training recordings that the tagger reads too")
     parser.add_argument("--dev", type=int, default=200, help="clips of each real dev set")
     parser.add_argument("--limit", type=int, help="judge the first N recordings of each kind")
+    parser.add_argument("--ready", action="store_true", help="leave out rows whose trainings are not there yet")
     parser.add_argument("--matrix", action="store_true", help="transfer: every part under every training")
     args = parser.parse_args()
     unknown = [name for name in args.tables if name not in TABLES]
@@ -293,7 +306,6 @@ def main() -> None:
             TABLES[name](bench)
         except DataError as error:
             skip(name, str(error))
-        progress(1, 1)
 
 
 if __name__ == "__main__":
