@@ -58,7 +58,8 @@ def export(
     if format not in FORMATS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, FORMATS)}")
     if format == "sherpa" and (domain or clips or name or free or values or private):
-        raise UsageError("--format sherpa is the fp32 transducer alone: leave out all other options")
+        others = "--domain, --clips, --name, --free, --values and --private"
+        raise UsageError(f"--format sherpa is the fp32 transducer alone: leave out {others}")
     checkpoint = _checkpoint(run)
     require("torch", extra="train", purpose="sayso export")
     if format == "sherpa":
