@@ -79,11 +79,13 @@ class Bench:
             except NotYet as missing:
                 skip(where, str(missing))
                 continue
+            words = way == FREE  # which means nothing
             for metric, (top, bottom) in found.items():
-                emit(BENCH, where, metric, ratio(top, bottom))
-            for metric in MAIN if other is not None and beside is not None else ():
+                if metric == "wer" or not words:
+                    emit(BENCH, where, metric, ratio(top, bottom))
+            for metric in (("wer",) if words else MAIN) if other is not None and beside is not None else ():
                 emit(BENCH, where, metric, ratio(found[metric][0], other[metric][0]), "/".join(beside))
-            if snr is None:
+            if snr is None and not words:
                 self._kinds(where, run, way)
 
     def _kinds(self, where: str, run: str, way: str) -> None:
@@ -132,8 +134,9 @@ def counted(pairs: Sequence[Pair]) -> Counts:
 def systems(bench: Bench) -> None:
     """Every way to a meaning: from sound alone, recognise then understand, jointly with each head, with the grammar."""
     cascade = ("hear", TAGGED)
+    for case, run in (("hearing alone", "hear"), ("joint hearing", "joint")):
+        bench.row(f"systems/{case}", run, FREE, ("hear", FREE))
     for case, run, way in (
-        ("hearing alone", "hear", FREE),
         ("single task (no transcripts, decoder)", "meaning", PARSER),
         ("cascade, grammar match", "hear", MATCHED),
         ("cascade, tagger", "hear", TAGGED),
