@@ -115,10 +115,21 @@ class Judge:
 
     def __init__(self, court: Court, folder: Path) -> None:
         self.court, self.folder = court, folder
-        self.model: SpeechModel
-        self.tokenizer: Tokenizer
-        self.model, self.tokenizer = load_checkpoint(checkpoint(folder))
         self._heard: dict[float | None, list[Heard]] = {}
+
+    @cached_property
+    def _loaded(self) -> tuple[SpeechModel, Tokenizer]:
+        return load_checkpoint(checkpoint(self.folder))
+
+    @property
+    def model(self) -> SpeechModel:
+        """The network; loaded when something must be heard."""
+        return self._loaded[0]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        return self._loaded[1]
 
     def heard(self, snr: float | None) -> list[Heard]:
         """What the network hears in a condition, in the streaming context."""

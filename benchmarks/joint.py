@@ -37,6 +37,7 @@ from sayso.text.normalise import normalise
 BENCH = "joint"
 Doubles = NDArray[np.float64]
 Counts = dict[str, tuple[Doubles, Doubles]]  # by metric, numerators and denominators (N,) of the recordings
+_JUDGES = 3  # in memory, beside the present one
 MAIN = ("command_acceptance", "intent_accuracy", "slu_f1")
 
 
@@ -56,12 +57,13 @@ class Bench:
         self._judges: dict[Path, Judge] = {}
 
     def judge(self, run: str, seed: int, court: Court | None = None) -> Judge:
-        """One training, done if it is not there; only the last is kept in memory."""
+        """One training, done if it is not there; the last few are kept in memory."""
         if self.args.ready and not self.shop.is_trained(run, seed):
             raise NotYet(f"row '{run}' is not trained")
         folder = self.shop.trained(run, seed)
         if folder not in self._judges:
-            self._judges = {folder: Judge(court or self.court, folder)}
+            kept = list(self._judges.items())[-_JUDGES:]
+            self._judges = {**dict(kept), folder: Judge(court or self.court, folder)}
         return self._judges[folder]
 
     def pairs(self, run: str, way: str, snr: float | None, court: Court | None = None) -> list[list[Pair]]:
