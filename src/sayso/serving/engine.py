@@ -210,11 +210,12 @@ class Engine:
 
         The rest of a crowd that ends at once waits for the next turn: others go on between, and the service hears us.
         """
-        until = time.monotonic() + FINALS_S
+        until, spoken = time.monotonic() + FINALS_S, 0
         for stream, live in sorted(self._running(), key=lambda one: one[1].due_since):
-            late = time.monotonic() >= until
-            if live.due and not live.ready and not late and (saying := self._guarded(stream, live.finish)) is not None:
-                self._say(stream, saying)
+            if live.due and not live.ready and (not spoken or time.monotonic() < until):
+                spoken += 1
+                if (saying := self._guarded(stream, live.finish)) is not None:
+                    self._say(stream, saying)
             if live.taken_s:
                 self._send(pack(Kind.HEARD, stream, struct.pack("<d", live.taken_s)))
                 self._tally.audio_s += live.taken_s
