@@ -145,6 +145,8 @@ def test_other_rates_and_languages(service: Server, speech: Speech) -> None:
     async def at(rate: int, **options: Any) -> Result:
         async with service.client().connect() as connection:
             stream = await connection.start(sample_rate=rate, **options)
+            if "bundle" in options or options.get("language") == "xx":  # it is told and left before it speaks
+                await connection.socket.wait_closed()
             await stream.send(np.repeat(samples, rate // 16000))
             await stream.end()
             return await stream.result()
