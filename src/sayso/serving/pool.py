@@ -307,7 +307,7 @@ class Pool:
                 return
 
     async def _watch(self) -> None:
-        """An engine that says nothing is as good as dead. While the machine stands still, so do we: that counts once."""
+        """An engine that says nothing is as good as dead. While the machine stands still, so do we."""
         while True:
             await asyncio.sleep(1.0)
             for engine in self.engines:
