@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ LOAD_S = 120.0
 MOST_WAIT_S = 0.5  # of audio in an engine, for new streams to be let in
 SMOOTHING = 0.3  # of the newest measurement
 LEAST_AUDIO_S = 0.5  # in a measurement that counts
+_ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # an engine, where nothing else is asked for
 _BACKOFF_S = (0.0, 0.2, 1.0, 5.0)
 
 
@@ -92,6 +94,7 @@ class EngineProcess:
             "sayso.serving.engine",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**_ONE_CORE, **os.environ},
         )
         self.started += 1
         self.silent_s, self.rtf, self.wait_s = -START_S, 0.0, 0.0
