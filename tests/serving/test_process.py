@@ -29,13 +29,13 @@ KEY = "sayso-CANARY-key-0"
 CANARY = "CANARY-7731"
 NAME = "turn-on-the-kitchen-lights"
 SAID = ("kitchen", "lights")  # of the recording: no intent and no slot is called so
-STREAMS = 10
+STREAMS = 50
 CONFIG = """
 host = "127.0.0.1"
 [limits]
 admission = "fixed"
-final_s = 120
-drain_s = 120
+final_s = 300
+drain_s = 300
 idle_s = 300
 first_audio_s = 300
 [telemetry]
@@ -97,7 +97,7 @@ def test_a_life(tmp_path: Path, speech: dict[str, NDArray[np.float32]], truth: d
         metrics = found.client.get("/metrics")
         assert 'slu_streams_total{outcome="ok",protocol="rest"} 1.0' in metrics
         results = asyncio.run(drained(found, pcm16(speech[NAME]), STREAMS))
-        assert found.process.wait(120) == 0
+        assert found.process.wait(300) == 0
         assert len(results) == STREAMS and {result.text for result in results} == {truth[NAME].text}
         rows = _usage(found.usage)
         assert len(rows) >= STREAMS + 1 and {row["key"] for row in rows} == {"panel"}
@@ -176,7 +176,7 @@ async def drained(found: Process, sound: bytes, streams: int) -> list[Result]:
                     await link.recv()
             closed.append(link.close_code)
 
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(600):
         tasks = [asyncio.create_task(speak()) for _ in range(streams)]
         waiting = asyncio.create_task(idle())
         await spoken.wait()
