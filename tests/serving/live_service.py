@@ -41,6 +41,11 @@ class Server:
         self.port = self.running.port
         self.url = f"http://127.0.0.1:{self.port}"
 
+    @property
+    def wyoming_port(self) -> int:
+        (line,) = [line for line in self.running.endpoints if line.startswith("tcp://")]
+        return int(line.split()[0].rpartition(":")[2])
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
