@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
@@ -38,7 +38,8 @@ class VoskClient:
 
     def ask(self, message: str | bytes) -> dict[str, Any]:
         """One reply, or the ``error`` that ended it."""
-        self.link.send(message)
+        with suppress(ConnectionClosed):  # why is still to be read
+            self.link.send(message)
         return self.read()
 
     def read(self) -> dict[str, Any]:
