@@ -153,17 +153,15 @@ class _Talk:
         await self.utterance.audio(event.payload)
 
     async def _tell(self, visit: Visit, utterance: Utterance, context: dict[str, Any] | None) -> None:
-        growth, began = Growth(), False
+        growth = Growth()
         beside = {} if context is None else {"context": context}
         try:
+            await self.socket.send(pack("transcript-start", beside))
             async for event in utterance.events():
                 if isinstance(event, Failure):
                     raise event.refusal
                 result = event.result
                 piece = growth.piece(result)
-                if not began and (piece or result.final):
-                    began = True
-                    await self.socket.send(pack("transcript-start", {"language": result.language, **beside}))
                 if piece:
                     await self.socket.send(pack("transcript-chunk", {"text": piece}))
                 if isinstance(event, Final):
