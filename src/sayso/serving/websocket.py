@@ -196,7 +196,7 @@ async def converse(socket: Socket, talk: Talk, refused: Refused) -> None:
         await talk(socket)
     except Refusal as refusal:
         code, reason = refusal.close, refusal.code
-        socket.service.telemetry.rejections.labels(refusal.code).inc()
+        socket.service.telemetry.refused(refusal)
         if (text := refused(refusal)) is not None and refusal.code != "slow_reader":
             with suppress(Exception):
                 await socket.send(text)
