@@ -92,7 +92,8 @@ class Raw:
         self._file = self.link.makefile("rb")
 
     def send(self, *parts: bytes | dict[str, Any]) -> None:
-        self.link.sendall(b"".join(p if isinstance(p, bytes) else json.dumps(p).encode() + b"\n" for p in parts))
+        with suppress(ConnectionError):  # why is still to be read
+            self.link.sendall(b"".join(p if isinstance(p, bytes) else json.dumps(p).encode() + b"\n" for p in parts))
 
     def chunk(self, sound: bytes, rate: int = RATE) -> None:
         data = {"rate": rate, "width": 2, "channels": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live_service import ROOT, SPEECH, Server, timeless
+from live_service import ROOT, SPEECH, Server, eventually, serving, timeless
+from numpy.typing import NDArray
 
 from sayso.core.result import Result
 from sayso.serving.client import ServiceError
@@ -170,6 +174,34 @@ def test_node(service: Server, truth: dict[str, Result], tmp_path: Path) -> None
     assert found["plain"]["text"] == found["pieces"] == found["done"]["text"] == expected.text
     for answer in (found["plain"], found["done"]):
         assert timeless(Result.model_validate(answer["slu"])) == timeless(expected)
+
+
+def test_limits_and_a_drain(speech: dict[str, NDArray[np.float32]]) -> None:
+    """Busy and too large in their form; a client that leaves is forgotten; who is served when it stops, is."""
+    sound = np.concatenate([speech[KITCHEN.stem], np.zeros(16000 * 20, np.float32)])
+    recording = io.BytesIO()
+    soundfile.write(recording, sound, 16000, format="WAV")
+    asked: dict[str, Any] = {"model": "home", "file": ("long.wav", recording.getvalue()), "stream": True}
+    limits = {"streams": 1, "body_bytes": 1 << 20, "rate": 1.0, "burst_s": 1.0}
+    with serving(limits=limits) as service:
+        client = openai.OpenAI(base_url=service.url + "/v1", api_key="x", max_retries=0, timeout=300)
+        events = client.audio.transcriptions.create(**asked)
+        assert next(iter(events)).type == "transcript.text.delta"
+        with pytest.raises(openai.InternalServerError) as busy:
+            client.audio.transcriptions.create(model="home", file=KITCHEN)
+        assert busy.value.status_code == 503 and busy.value.response.headers["Retry-After"] == "1"
+        assert isinstance(busy.value.body, dict) and busy.value.body["code"] == "overloaded"
+        events.close()  # in the middle
+        eventually(lambda: not service.running.service.visits)
+        assert 'slu_streams_total{outcome="cancelled",protocol="openai"} 1.0' in service.client().get("/metrics")
+        with pytest.raises(openai.APIStatusError) as large:
+            client.audio.transcriptions.create(model="home", file=("long.wav", bytes(1 << 20)))
+        assert large.value.status_code == 413 and isinstance(large.value.body, dict)
+        eventually(lambda: not service.running.service.visits)
+        last = client.audio.transcriptions.create(model="home", file=KITCHEN, stream=True)
+        service.loop.call_soon_threadsafe(service.running.stop)
+        done = [event for event in last if event.type == "transcript.text.done"]
+        assert [event.text for event in done] == ["turn on the kitchen lights"]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
