@@ -204,7 +204,7 @@ def test_limits_and_a_drain(speech: dict[str, NDArray[np.float32]]) -> None:
         eventually(lambda: not service.running.service.visits)
         talking = threads.submit(listen, file=KITCHEN)
         eventually(lambda: bool(service.running.service.utterances))
-        service.loop.call_soon_threadsafe(service.running.stop)
+        service.drain()
         done = [event.text for event in talking.result(600) if event.type == "transcript.text.done"]
         assert done == ["turn on the kitchen lights"]
 

@@ -242,7 +242,7 @@ def test_a_drain_loses_no_result(speech: Speech, endpoint: str) -> None:
         client.config(slu={"endpoint": endpoint})
         for frame in sound[: len(sound) // 2]:
             assert "partial" in client.ask(frame)
-        service.loop.call_soon_threadsafe(service.running.stop)
+        service.drain()
         eventually(service.running.service.draining.is_set)
         replies = []
         for frame in sound[len(sound) // 2 :]:

@@ -278,7 +278,7 @@ def test_a_drain_loses_no_transcript(speech: Speech) -> None:
             form = {"rate": 16000, "width": 2, "channels": 1}
             await client.write_event(Event("audio-chunk", form, sound[:middle]))
             await asyncio.to_thread(eventually, lambda: len(service.running.service.utterances) == 1)
-            service.loop.call_soon_threadsafe(service.running.stop)
+            service.drain()
             assert [event.data["code"] for event in await events(idle)] == ["going_away"]
             await client.write_event(Event("audio-chunk", form, sound[middle:]))
             await client.write_event(Event("audio-stop"))
