@@ -73,7 +73,9 @@ def test_pauses_end_utterances_and_no_reply_is_left_over(
 
 
 def _meanings(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*reply.get("slu_before", []), *([reply["slu"]] if "slu" in reply else [])]
+    meanings: list[dict[str, Any]] = reply.get("meanings") or ([reply["slu"]] if "slu" in reply else [])
+    assert not meanings or meanings[-1] == reply["slu"]
+    return meanings
 
 
 def test_words_are_timed_from_the_beginning_and_others_are_given(service: Server, speech: Speech) -> None:

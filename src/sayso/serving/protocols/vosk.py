@@ -154,7 +154,7 @@ def _partial(result: Result | None) -> str:
 
 
 def _final(finals: list[Final], config: VoskConfig) -> str:
-    """One reply for these results, usually one; ``slu_before`` holds the meaning of all but the last."""
+    """One reply for these results, usually one; of several, ``meanings`` holds those of all."""
     text = " ".join(final.result.text for final in finals if final.result.text)
     words = [
         {"conf": word.confidence, "start": _at(word.start, final), "end": _at(word.end, final), "word": word.text}
@@ -167,8 +167,8 @@ def _final(finals: list[Final], config: VoskConfig) -> str:
     meanings = [final.result.model_dump(mode="json") for final in finals]
     if meanings:
         reply["slu"] = meanings[-1]
-    if meanings[:-1]:
-        reply["slu_before"] = meanings[:-1]
+    if len(meanings) > 1:
+        reply["meanings"] = meanings
     return json.dumps(reply)
 
 
