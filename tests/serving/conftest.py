@@ -19,7 +19,7 @@ from sayso.core.result import Result
 @pytest.fixture(scope="session")
 def service() -> Iterator[Server]:
     """One for all tests that change nothing about it."""
-    with serving(engines=2) as found:
+    with serving(engines=2, wyoming_port=0) as found:
         yield found
 
 

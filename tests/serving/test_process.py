@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 from live_service import ROOT, eventually, pcm16
 from numpy.typing import NDArray
+from other_clients import VoskClient, raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -32,6 +34,7 @@ SAID = ("kitchen", "lights")  # of the recording: no intent and no slot is calle
 STREAMS = 50
 CONFIG = """
 host = "127.0.0.1"
+wyoming_port = 0
 [limits]
 admission = "fixed"
 final_s = 300
@@ -146,6 +149,34 @@ def _plant(found: Process) -> None:
                         await link.recv()
 
     asyncio.run(talk())
+    _plant_elsewhere(found, recording.read_bytes())
+
+
+def _plant_elsewhere(found: Process, recording: bytes) -> None:
+    """In the words of other protocols; none of these becomes a stream that ends well."""
+    client = openai.OpenAI(base_url=found.url + "/v1", api_key=KEY, max_retries=0)
+    wrong: tuple[dict[str, Any], ...] = (
+        {"file": (CANARY, CANARY.encode()), "prompt": CANARY},
+        {"response_format": CANARY},
+        {"language": CANARY},
+        {"extra_body": {CANARY: "x", "slu": CANARY}},
+    )
+    for fields in wrong:
+        with pytest.raises(openai.BadRequestError):
+            client.audio.transcriptions.create(**{"model": CANARY, "file": ("x", recording), **fields})
+    for config in ({"model": CANARY}, {"slu": {CANARY: 1}}, {"sample_rate": CANARY}):
+        with VoskClient(int(found.url.rpartition(":")[2]), KEY) as vosk:
+            vosk.config(**config)
+            assert "error" in vosk.ask(bytes(3200))
+    eventually(lambda: "(wyoming)" in found.said())
+    port = int(found.said().partition("tcp://127.0.0.1:")[2].split()[0])
+    for event in ({"type": CANARY, "data": CANARY}, {"type": "transcribe", "data": {"name": CANARY}}):
+        with raw(port) as wyoming:
+            wyoming.send({"type": "transcript", "data": {"text": CANARY, "context": {CANARY: CANARY}}})
+            assert CANARY in str(wyoming.read())  # the context comes back
+            wyoming.send(event)
+            wyoming.start()
+            wyoming.ended()
 
 
 async def drained(found: Process, sound: bytes, streams: int) -> list[Result]:

@@ -73,5 +73,6 @@ class Refusal(SaysoError):
         """``retry_after_s`` replaces the table's."""
         super().__init__(message)
         self.code, self.message = code, message
+        self.counted = False  # by the telemetry, whichever of the places that it passes comes first
         self.status, self.close = MEANINGS[code].status, MEANINGS[code].close
         self.retry_after_s = MEANINGS[code].retry_after_s if retry_after_s is None else retry_after_s
