@@ -134,7 +134,7 @@ def objective(
         each = (tags.float().flatten(0, 1), batch.tags.flatten())
         losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
     if weights.decoder > 0 and bool((batch.tree_lengths > 0).any()):
-        losses |= _decoder(model, batch, encoded, frames, weights)
+        losses |= decoder_losses(model, batch, encoded, frames, weights)
     return losses
 
 
@@ -160,7 +160,7 @@ def _consistency(log_probs: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
     return (loss / lengths[::2].clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
-def _decoder(
+def decoder_losses(
     model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Per token, ends included, over the rows whose tree is known and that teach something."""
