@@ -229,6 +229,11 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
             f"the tokenizer has {tokenizer.size} tokens, the model {model.config.vocab}: they do not belong together; "
             "export with the tokenizer.model of the checkpoint"
         )
+    if not model.encoder.streams:
+        raise BundleError(
+            f"an encoder of kind '{model.encoder.config.kind}' hears whole recordings and runs in the workshop alone; "
+            "distil it into one that streams (recipes/pretrained/distil.toml) and export that"
+        )
     if automaton is None:
         return
     if automaton.lexicon and model.phones is None:
