@@ -24,6 +24,7 @@ from sayso.core.manifest import WHOLE, IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.decoding.open_words import OpenWordsConfig
 from sayso.export.card import card
@@ -107,7 +108,7 @@ def export_bundle(
     )
     attends = isinstance(free.search, AttentionDecoderConfig)
     unused: tuple[Role, ...] = () if attends or _parses(model, automaton) else ("memory", "decoder")
-    if automaton is None or not automaton.lexicon:
+    if (automaton is None or not automaton.lexicon) and not isinstance(free.search, HybridConfig):
         unused = (*unused, "phones")
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
@@ -259,6 +260,8 @@ def _free(model: SpeechModel, free: FreeConfig | None) -> FreeConfig:
     decoder = model.decoder if model.decoder is not None and model.decoder.streams else None
     if free is None:
         free = FreeConfig() if decoder is None else FreeConfig(search=ATTENTION_DECODERS[decoder.config.kind]())
+    if isinstance(free.search, HybridConfig) and model.phones is None:
+        raise BundleError("free: search 'hybrid' needs a head for phones; train one with model.phones = true")
     if not isinstance(free.search, AttentionDecoderConfig):
         return free
     if decoder is None or decoder.config.kind != free.search.kind:

@@ -26,7 +26,7 @@ from sayso.training.weighting import FixedConfig, WeightingConfig
 @dataclass(frozen=True)
 class Aids:
     """What losses need beside the model. ``members`` (L,C) are the classes that each intent label may mean (None: a
-    label is a class), ``smoothing`` is that of intents and slots.
+    label is a class), ``smoothing`` is that of intents and slots. ``masked`` hides speech and asks for it.
 
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
     the last to a teacher's features. ``transducer`` is the full one where none is given.

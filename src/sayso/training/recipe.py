@@ -102,10 +102,10 @@ class LossWeights(Config):
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
-    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring
-    them. ``masked``: codes of hidden stretches, for which nothing need be written (``training/masking.py``; BEST-RQ,
-    Chiu et al. 2022). ``sequence``: expected word
-    errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of
+    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``masked``: codes of hidden
+    stretches, for which nothing need be written (``training/masking.py``; BEST-RQ, Chiu et al. 2022). ``sequence``:
+    expected word errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``:
+    cross-entropy of
     what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
     what of its attention strays from the diagonal costs (Tachibana et al. 2018), which shows it where to look at first.
     ``quantity``: what a label's attention lacks to one costs (Inaguma and Kawahara 2021, arXiv:2103.00422); only

@@ -171,7 +171,8 @@ class Pretrained(Encoder[NoState]):
         last = self._frames(lengths.clamp(min=1)).clamp(max=heard.shape[1]) - 1
         place = torch.arange(count, device=heard.device)[None].minimum(last[:, None])
         rows = heard.gather(1, place[:, :, None].expand(-1, -1, heard.shape[2]))
-        return rows.unflatten(1, (-1, PER_FRAME)).mean(2)
+        pooled: Tensor = rows.reshape(len(rows), -1, PER_FRAME, rows.shape[2]).mean(2)
+        return pooled
 
     def _heard(self, **given: Tensor) -> list[Tensor]:
         return list(self.body(**given, output_hidden_states=True).hidden_states)
