@@ -1,5 +1,5 @@
-"""The hybrid search: equal to trying every sequence of words, language model and all; homophones by their context; words
-that stay."""
+"""The hybrid search: equal to trying every sequence of words, language model and all; homophones by their context;
+words that stay."""
 
 from __future__ import annotations
 
@@ -109,8 +109,9 @@ def test_a_word_without_its_end_is_left_out_at_a_price() -> None:
     lexicon = Lexicon.load()
     rows = clear([*lexicon.phones("two"), lexicon.phones("oats")[0]])
     free, dear = search(unfinished=0.0), search(unfinished=np.inf)
-    assert text_of(free.finish(free.step(free.start(), rows))[0][0]) in ("two", "twooh")
-    assert text_of(dear.finish(dear.step(dear.start(), rows))[0][0]) == "twooh"
+    assert text_of(free.finish(free.step(free.start(), rows))[0][0]) in ("to", "two")
+    # "oh" is all that can still come of it where the word must end
+    assert text_of(dear.finish(dear.step(dear.start(), rows))[0][0]) == "tooh"
     silent = free.start()
     assert free.finish(silent)[0][0].tokens == () and free.partial(silent).tokens == ()
 
