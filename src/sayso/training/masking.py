@@ -76,7 +76,9 @@ class MaskedPrediction(nn.Module):
 
     def codes(self, encoder: Encoder[Any], x: Tensor) -> Tensor:
         """Features (B,8n,F) to the codes (B,n) of eight at a time."""
-        return self.quantiser(((x - encoder.mean) * encoder.scale).unflatten(1, (-1, FACTOR)).flatten(2))  # type: ignore[no-any-return]
+        normal = (x - encoder.mean) * encoder.scale
+        found: Tensor = self.quantiser(normal.reshape(len(x), -1, FACTOR * x.shape[2]))
+        return found
 
     def masks(self, frames: Tensor, longest: int) -> Tensor:
         """(B,n): what is hidden of ``frames`` (B,), in every row something."""

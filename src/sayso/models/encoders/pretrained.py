@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ _UNUSED = ("mels", "channels", "layers", "chunk_frames", "left_frames")
 
 class PretrainedConfig(EncoderSettings):
     """``source`` is a local folder or the name of a hub's model; of its layers the last ``trained_layers`` are trained
-    further (0: it is frozen; None: all of it). ``weighted`` mixes all layers, otherwise the last is taken.
+    further (0: it is frozen; "all": and what is below the layers). ``weighted`` mixes all layers, otherwise the last is taken.
 
     ``architecture`` and ``normalise`` are what was found there: a checkpoint says them, so that it can be read where
     the source is not; then its weights are the checkpoint's.
@@ -47,7 +47,7 @@ class PretrainedConfig(EncoderSettings):
     hears: ClassVar[Literal["features", "samples"]] = "samples"
     kind: Literal["pretrained"] = "pretrained"
     source: str
-    trained_layers: int | None = Field(default=0, ge=0)
+    trained_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     weighted: bool = True
     architecture: dict[str, Any] | None = None
     normalise: bool | None = None
@@ -79,10 +79,10 @@ class Pretrained(Encoder[NoState]):
         super().__init__(config, stages=None)
         body, architecture = _body(config)
         count, width = body.config.num_hidden_layers, body.config.hidden_size
-        if config.trained_layers is not None and config.trained_layers > count:
+        if config.trained_layers != "all" and config.trained_layers > count:
             raise ConfigError(
                 f"{config.source}: trained_layers = {config.trained_layers}, but it has {count} layers; "
-                "give at most as many, or leave the key out for a frozen one"
+                "give at most as many, or 'all'"
             )
         normalise = _normalised(config, body) if config.normalise is None else config.normalise
         self.config = config.model_copy(update={"architecture": architecture, "normalise": normalise})
@@ -103,7 +103,7 @@ class Pretrained(Encoder[NoState]):
         """Names of the parameters that training leaves as they are."""
         trained = self.config.trained_layers
         names = [f"body.{name}" for name, _ in self.body.named_parameters()]
-        if trained is None:
+        if trained == "all":
             return tuple(name for name in names if name == "body.embed_positions.weight")  # Whisper's are fixed
         count, layers = self.body.config.num_hidden_layers, "body.layers." if self.whisper else "body.encoder.layers."
         last = tuple(f"{layers}{number}." for number in range(count - trained, count))
