@@ -38,7 +38,8 @@ _UNUSED = ("mels", "channels", "layers", "chunk_frames", "left_frames")
 
 class PretrainedConfig(EncoderSettings):
     """``source`` is a local folder or the name of a hub's model; of its layers the last ``trained_layers`` are trained
-    further (0: it is frozen; "all": and what is below the layers). ``weighted`` mixes all layers, otherwise the last is taken.
+    further (0: it is frozen; "all": and what is below the layers). ``weighted`` mixes all layers, otherwise the last is
+    taken.
 
     ``architecture`` and ``normalise`` are what was found there: a checkpoint says them, so that it can be read where
     the source is not; then its weights are the checkpoint's.
