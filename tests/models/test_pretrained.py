@@ -142,10 +142,8 @@ def test_what_is_frozen_stays_and_the_rest_learns(source: Path, trained: int | s
     after, frozen = digest(dict(model.encoder.named_parameters())), set(model.encoder.frozen)
     changed = {name for name in before if before[name] != after[name]}
     assert not changed & frozen and {"mix", "projection.weight"} <= changed
-    count, inside = (
-        model.encoder.body.config.num_hidden_layers,
-        {n.split("layers.")[1][0] for n in changed if "layers." in n},
-    )
+    count = model.encoder.body.config.num_hidden_layers
+    inside = {name.split(".layers.")[1][0] for name in changed if ".layers." in name}
     assert inside == {str(n) for n in range(count - (count if trained == "all" else int(trained)), count)}
     assert model.encoder.body.training == (trained != 0)
     if trained == 0:

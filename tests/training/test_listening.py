@@ -47,8 +47,8 @@ validate_every = 4
 precision = "fp32"
 threads = 1
 """
-SILENT = "training.weights={masked = 1.0, ctc = 0.0, transducer = 0.0, intent = 0.0, slots = 0.0}"
-SPEAKING = "training.weights={ctc = 1.0, transducer = 0.0}"
+SPEAKING = ["training.weights.ctc=1.0", "training.weights.transducer=0.0"]
+SILENT = ["training.weights.masked=1.0", "training.weights.ctc=0.0", "training.weights.transducer=0.0"]
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,14 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def test_an_encoder_listens_and_then_writes(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    heard = train(recipe(folder, MODEL, "listen"), [SILENT, "training.steps=50"], tmp_path / "listen", said.append)
+    heard = train(recipe(folder, MODEL, "listen"), [*SILENT, "training.steps=50"], tmp_path / "listen", said.append)
     assert any("12 training clips" in line for line in said)
     row = next(row for row in rows(heard) if "masked" in row)
     assert row["total"] == pytest.approx(row["masked"]) and 1 < row["masked_perplexity"] <= 1024 and "ctc" not in row
     weights = load_file(heard / "model" / "model.safetensors")
     assert not any("quantiser" in name for name in weights)
     init = f'init = "{heard / "model"}"'
-    wrote = train(recipe(folder, init, "write"), [SPEAKING], tmp_path / "write", said.append)
+    wrote = train(recipe(folder, init, "write"), SPEAKING, tmp_path / "write", said.append)
     after = load_file(wrote / "model" / "model.safetensors")
     assert after.keys() == weights.keys() and not torch.equal(after["ctc.out.weight"], weights["ctc.out.weight"])
 
@@ -103,13 +103,13 @@ def test_a_run_leaves_a_frozen_source_as_it_was(folder: Path, tmp_path: Path) ->
     source.save_pretrained(tmp_path / "source")
     head = f'[model]\nvocab = 16\nencoder = {{kind = "pretrained", source = "{tmp_path / "source"}", width = 12}}\n'
     file = recipe(folder, head, "frozen")
-    run = train(file, [SPEAKING, "training.ema=0.0"], tmp_path / "run", lambda line: None)
+    run = train(file, [*SPEAKING, "training.ema=0.0"], tmp_path / "run", lambda line: None)
     weights, frozen = load_file(run / "model" / "model.safetensors"), source.state_dict()
     for name, value in frozen.items():
         assert torch.equal(weights[f"encoder.body.{name}"], value), name
     assert bool(weights["encoder.mix"].abs().sum() > 0)
     with pytest.raises(ConfigError, match="hears samples"):
-        train(file, [SILENT], tmp_path / "silent", lambda line: None)
+        train(file, SILENT, tmp_path / "silent", lambda line: None)
 
 
 def test_samples_are_rows_of_10_ms(folder: Path) -> None:
