@@ -1,11 +1,12 @@
 """Draws ``docs/alignments.png``: where each way to text heard its labels, in one utterance of a real person.
 
-    python benchmarks/alignments.py [--runs runs/bench-tradeoffs] [--set commonvoice-v1/dev.jsonl] [--number 0]
+    python benchmarks/alignments.py [--runs runs/bench-tradeoffs] [--set commonvoice-v1/dev.jsonl] [--number N]
 
 From the runs of ``tradeoffs.py``; those that are not there are left out. Every model is told the transcript and shows
 what it makes of it: CTC the posteriors of its labels, which are spikes; the attention of decoders over frames of 80 ms,
 soft over everything, chosen by MoChA, within chunks, or up to a trigger of CTC (white dots) and a little further; the
-transducer the probability, over all paths, that each point of its lattice is on the path.
+transducer the probability, over all paths, that each point of its lattice is on the path. Colours are relative to the
+most of each row. The utterance is the first of at most 3 s and at least four words, or that of `--number`.
 
 Shape letters: ``T`` frames, ``U`` labels, ``S`` places of a lesson, ``V`` tokens.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,14 @@ def _next(labels: Tensor, frames: int) -> NDArray[np.int64]:
     return np.broadcast_to(row[None, :, None], (frames, len(row), 1))
 
 
+def _words(rows: list[int], end: int, tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
+    """The rows in which words begin, and the words; ends lie between tokens and belong to none."""
+    spoken = [(at, tokenizer.pieces[token]) for at, token in enumerate(rows) if token != end]
+    starts = [number for number, (_, piece) in enumerate(spoken) if piece.startswith("▁")]
+    for first, last in zip(starts, [*starts[1:], len(spoken)], strict=True):
+        yield spoken[first][0], "".join(piece for _, piece in spoken[first:last]).strip("▁")
+
+
 def draw(axes: Any, name: str, model: SpeechModel, tokenizer: Tokenizer, text: str, samples: Floats) -> None:
     """One panel: time to the right, labels upwards."""
     labels = torch.tensor([tokenizer.encode(text)])
@@ -124,15 +134,14 @@ def draw(axes: Any, name: str, model: SpeechModel, tokenizer: Tokenizer, text: s
         axes.set(ylim=(0, 1.25), ylabel="posterior")
     else:
         if name == "transducer":
-            shown, rows = lattice(model, encoded, labels), ["", *names]
+            shown, rows = lattice(model, encoded, labels), [model.config.vocab, *labels[0].tolist()]
         else:
-            shown, written = listened(model, encoded, frames, labels)
-            rows = [tokenizer.pieces[token] if token < model.config.vocab else "end" for token in written]
-        axes.imshow(
-            shown, aspect="auto", origin="lower", extent=(0, seconds, -0.5, len(rows) - 0.5), cmap="magma", vmin=0,
-            interpolation="nearest",
-        )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [row.strip("▁") for row in rows], fontsize=5)
+            shown, rows = listened(model, encoded, frames, labels)
+        shown = shown / np.maximum(shown.max(1, keepdims=True), 1e-9)
+        extent = (0, seconds, -0.5, len(rows) - 0.5)
+        axes.imshow(shown, aspect="auto", origin="lower", extent=extent, cmap="magma", vmin=0, interpolation="nearest")
+        words = dict(_words(rows, model.config.vocab, tokenizer))
+        axes.set_yticks(list(words), list(words.values()), fontsize=6)
         if name == "triggered":
             spikes = triggers(model, encoded, frames, labels)[0].tolist()
             axes.plot([(spike + 0.5) * FRAME_S for spike in spikes], range(len(spikes)), "w.", markersize=3)
@@ -145,14 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-tradeoffs"))
     parser.add_argument("--set", choices=SETS, default=SETS[0], help="of the corpora, for the utterance")
-    parser.add_argument("--number", type=int, default=0, help="which utterance of the set")
+    parser.add_argument("--number", type=int, help="which utterance of the set")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "alignments.png")
     options = parser.parse_args()
     found = {name: options.runs / name / "model" for name in TITLES if (options.runs / name / "model").is_dir()}
     clips = recordings(options.set, None, 0)
     if not found or clips is None:
         raise DataError(f"{options.runs} has no runs of tradeoffs.py, or the corpora lack {options.set}")
-    text, samples = clips[options.number]
+    short = [clip for clip in clips if len(clip[1]) <= 3 * 16000 and len(clip[0].split()) >= 4]
+    text, samples = (short or clips)[0] if options.number is None else clips[options.number]
     figure = require("matplotlib.figure", extra="train", purpose="drawing").Figure(figsize=(9, 1.2 + 2.2 * len(found)))
     for axes, (name, folder) in zip(np.atleast_1d(figure.subplots(len(found), 1)), found.items(), strict=True):
         draw(axes, name, *load_checkpoint(folder), text, samples)
