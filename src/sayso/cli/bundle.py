@@ -11,7 +11,6 @@ import typer
 
 from sayso.cli.console import BOLD, note, rows, say, styled
 from sayso.cli.understand import read_lists
-from sayso.core.bundle import BUNDLED
 from sayso.core.errors import UsageError
 
 app = typer.Typer(help="Look into a bundle, or change it.", no_args_is_help=True, rich_markup_mode=None)
@@ -82,7 +81,7 @@ def update(
 ) -> int:
     """Change what a bundle understands, without training; 'rollback' undoes it."""
     from sayso.operations.update import Change, update_bundle
-    from sayso.runtime.load import resolve
+    from sayso.runtime.load import BUNDLED, resolve
 
     more: dict[str, tuple[str, ...]] = {}
     for item in sentences or []:
