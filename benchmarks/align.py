@@ -2,6 +2,7 @@
 
     pip install pocketsphinx==5.1.1        # brings its English model; in an environment of its own or in .venv-dev
     python benchmarks/align.py --out runs/phones --jobs 2
+    python benchmarks/align.py --out runs/phones --manifest runs/asr/cuts.jsonl.gz      # runs/phones/asr.jsonl
 
 Forced alignment of the training transcripts by PocketSphinx (Huggins-Daines et al. 2006), a file per corpus, as
 `data/phones.py` reads it; about 40 times faster than the speech on one core. A sentence with a word that its dictionary
@@ -22,6 +23,7 @@ from typing import Any
 
 from sayso.audio import decode
 from sayso.core.errors import AudioError, UsageError
+from sayso.data import manifest
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/phones"))
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
+    parser.add_argument("--manifest", nargs="+", type=Path, help="cuts of your own instead of the corpora")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
     options = parser.parse_args()
@@ -42,14 +45,15 @@ def main() -> None:
     except ImportError:
         raise UsageError("aligning needs PocketSphinx: pip install pocketsphinx==5.1.1") from None
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in options.corpus:
-        align(name, options.out / f"{name}.jsonl", options.jobs, options.limit)
+    sources = {path.parent.name: manifest.read(path) for path in options.manifest or ()}
+    for name, cuts in sources.items() if sources else ((name, read_corpus(name)) for name in options.corpus):
+        align(name, cuts, options.out / f"{name}.jsonl", options.jobs, options.limit)
 
 
-def align(name: str, out: Path, jobs: int, limit: int | None) -> None:
+def align(name: str, cuts: Iterable[Any], out: Path, jobs: int, limit: int | None) -> None:
     """Append what is missing to ``out``, a line per recording; ``phones`` is empty where nothing could be aligned."""
     known = {json.loads(line)["id"] for line in out.read_text().splitlines()} if out.exists() else set()
-    tasks = [(cut.id, audio_path(cut), cut.supervisions[0].text or "") for cut in islice(read_corpus(name), limit)]
+    tasks = [(cut.id, str(audio_path(cut)), cut.supervisions[0].text or "") for cut in islice(cuts, limit)]
     left = [task for task in tasks if task[0] not in known]
     done = aligned = 0
     with out.open("a") as file:

@@ -1,6 +1,6 @@
 """Encoders at equal size and equal steps: LSTM, Transformer, Conformer, and the Conformer without its convolution.
 
-    python benchmarks/encoders.py [--minutes 20 | --steps N] [--corpus librispeech-tc5] [--longest-s 5.5] [--out FOLDER]
+    python benchmarks/encoders.py [--minutes 20 | --steps N] [--corpus commonvoice-v1 --phones runs/phones] [--out DIR]
 
 Small CTC models differ in the encoder alone. Its feed-forward width (the LSTM's number of cells) is set so that
 encoders have the Conformer's number of parameters within 3%. Each is trained by the real loop with the same seed, data
@@ -112,6 +112,11 @@ def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
+def taught(folder: Path | None, corpus: str) -> dict[str, str]:
+    """A source's phone alignments. Without any, few thousand steps on real speech stay on blanks, whatever encodes."""
+    return {} if folder is None else {"phones": str(folder / f"{corpus}.jsonl")}
+
+
 def compare(case: str, reference: str, metric: str, mine: Any, its: Any) -> None:
     """A figure for each dev set, and what it is to the reference's."""
     for name, (costs, counts) in mine.items():
@@ -164,7 +169,8 @@ def predictors(plan: Plan, dev: Dev) -> None:
     found = {}
     for kind in sorted(PREDICTORS, key=lambda kind: (kind != STATELESS, kind)):
         model = {"encoder": CASES[REFERENCE][0], "predictor": {"kind": kind}}
-        folder = plan.train(f"{kind} predictor", model, weights={"ctc": 0.3, "transducer": 0.7})
+        weights = {**plan.training["weights"], "ctc": 0.3, "transducer": 0.7}
+        folder = plan.train(f"{kind} predictor", model, weights=weights)
         loaded = load_checkpoint(folder / "model")
         found[kind] = {name: surprise(*loaded, recordings) for name, recordings in dev.items()}
         compare(f"{kind} predictor", STATELESS, "nats_per_token", found[kind],
@@ -179,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
     parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
+    parser.add_argument("--phones", type=Path, help="alignments by benchmarks/align.py, taught beside CTC")
     parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
     parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
     parser.add_argument("--batch-seconds", type=float, default=40.0)
@@ -192,13 +199,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     source = {"longest_s": options.longest_s, "clips": options.clips}
     steps = {} if options.steps is None else {"steps": options.steps}
+    aligned = {} if options.phones is None else {"phones": 1.0}
     training = {
         "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
-        "threads": options.threads, "chunks": [0, 4, 8], "precision": "fp32", "validate_every": 10_000,
-        "weights": {"ctc": 1.0, "transducer": 0.0},
+        "threads": options.threads, "chunks": [0, 4, 8], "validate_every": 10_000,
+        "weights": {"ctc": 1.0, "transducer": 0.0, **aligned},
         "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
     }  # fmt: skip
-    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
+    data = {"train": [{"corpus": name, **source, **taught(options.phones, name)} for name in options.corpus]}
     plan = Plan(data, {**training, **steps}, options.vocab, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}

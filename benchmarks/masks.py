@@ -1,10 +1,11 @@
 """One checkpoint under the whole family of attention masks: what looking ahead buys, and what history costs.
 
-    python benchmarks/masks.py [--model RUN_OR_CHECKPOINT] [--minutes 30 --out FOLDER] [--stream-minutes 10]
+    python benchmarks/masks.py [--model RUN_OR_CHECKPOINT] [--steps 1500 --out FOLDER] [--stream-minutes 10]
 
-The checkpoint (`--model`, default `models/base`; with `--minutes` one is trained first by the real loop, with chunks
-drawn anew for each batch) hears dev sets of real people through chunk masks with a look-ahead of 0, 160, 320 and 640 ms
-and of everything, without look-ahead but with all history, and through a window of one frame to the right per layer.
+The checkpoint (`--model`, default `models/base`; with `--steps` its encoder and CTC are trained on first by the real
+loop, with chunks of the whole family drawn anew for each batch) hears dev sets of real people through chunk masks with
+a look-ahead of 0, 160, 320 and 640 ms and of everything, without look-ahead but with all history, and through a window
+of one frame to the right per layer.
 WER is greedy CTC, and a ratio to everything visible on the same utterances; 95% bootstraps over utterances.
 `lookahead_ms` is what the masks promise; `wait_ms` how long the worst frame of a real stream waited for sound behind
 its own 80 ms; `latency_ms` that and the processor time of its step (95th percentile). Then a stream of noise runs for
@@ -117,18 +118,18 @@ def cost(case: str, heard: Heard, packet: int) -> None:
 
 
 def train(options: argparse.Namespace) -> Path:
-    """One checkpoint for all masks: chunks of the whole family, drawn anew for each batch."""
-    encoder = {"channels": 96, "width": 144, "layers": 4, "feedforward": 384, "dropout": 0.0}
+    """One checkpoint for all masks: the given one trained on with chunks of the whole family."""
+    source = {"longest_s": options.longest_s, "clips": options.clips}
     settings = {
         "name": "bench-masks",
-        "model": {"vocab": 128, "encoder": encoder},
-        "data": {"train": [{"corpus": options.corpus, "longest_s": options.longest_s, "clips": options.clips}]},
+        "init": str(options.model),
+        "data": {"train": [{"corpus": name, **source} for name in options.corpus]},
         "training": {
-            "minutes": options.minutes, "steps": 1_000_000, "batch_seconds": 40.0, "rate": 1e-3, "warmup": 100,
-            "threads": options.threads, "precision": "fp32", "validate_every": 10_000,
-            "chunks": [0, 0, *(ms // FRAME_MS + 1 for ms in AHEAD_MS)], "left_frames": options.left_frames,
+            "steps": options.steps, "batch_seconds": 60.0, "rate": 3e-4, "warmup": 50, "seed": options.seed,
+            "threads": options.threads, "validate_every": 10_000,
+            "chunks": [0, *(ms // FRAME_MS + 1 for ms in AHEAD_MS)], "left_frames": options.left_frames,
             "weights": {"ctc": 1.0, "transducer": 0.0},
-            "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
+            "spec": {"frequency_masks": 1, "time_share": 0.04, "tempo": 0.1, "vocal_tract": 0.08, "level": 1.5},
         },
     }  # fmt: skip
     return run(parse(Recipe, settings, where="benchmarks/masks.py"), options.out, to_stderr)
@@ -138,10 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Judge and time every way of looking, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "base", help="a run folder or a checkpoint")
-    parser.add_argument("--minutes", type=float, help="train a small model for so long instead, in --out")
+    parser.add_argument("--steps", type=int, help="train --model so many steps further, in --out, and judge that")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-masks"))
-    parser.add_argument("--corpus", default="librispeech-tc5", help="a folder under SAYSO_CORPORA to train on")
-    parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
+    corpora = ["librispeech-tc5", "commonvoice-v1"]
+    parser.add_argument("--corpus", nargs="+", default=corpora, help="folders under SAYSO_CORPORA to train on")
+    parser.add_argument("--longest-s", type=float, default=15.0, help="leave longer recordings out of the training")
     parser.add_argument("--clips", type=int, help="train on so many recordings")
     parser.add_argument("--left-frames", type=int, default=32, help="limited history, in frames of 80 ms")
     parser.add_argument("--stream-minutes", type=float, default=10.0, help="audio of the long streams")
@@ -149,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    model, tokenizer = load_checkpoint(checkpoint(options.model if options.minutes is None else train(options)))
+    model, tokenizer = load_checkpoint(checkpoint(options.model if options.steps is None else train(options)))
     torch.set_num_threads(options.threads)
     ways = family(options.left_frames)
     for name in SETS:

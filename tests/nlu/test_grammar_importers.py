@@ -13,7 +13,7 @@ from sayso.core.errors import DomainError
 from sayso.nlu.automaton_io import match
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import Domain, parse_domain
-from sayso.nlu.importers import IMPORTERS, import_domain
+from sayso.nlu.importers import IMPORTERS, import_domain, recognise
 from sayso.nlu.sample import sample
 
 from .conftest import Letters, language
@@ -288,6 +288,31 @@ def test_what_cannot_be_imported_is_said(kind: str, suffix: str, content: str, w
 def test_missing_files_are_named(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DomainError, match="nowhere"):
         import_domain(tmp_path / "nowhere.yaml", kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "suffix"),
+    [
+        ("rhino", RHINO, ".yaml"),
+        ("rasa", RASA, ".yaml"),
+        ("snips", SNIPS_YAML, ".yaml"),
+        ("rhasspy", RHASSPY, ".ini"),
+        ("hassil", "intents: {i: {data: [{sentences: [go]}]}}", ".yaml"),
+    ],
+)
+def test_a_format_is_recognised(kind: str, content: str, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"source{suffix}"
+    file.write_text(content)
+    (tmp_path / "slots").mkdir()
+    (tmp_path / "slots" / "tune").write_text("jazz\n")
+    assert recognise(file) == kind
+
+
+def test_what_no_format_reads_is_told_by_each(tmp_path: Path) -> None:
+    file = tmp_path / "source.yaml"
+    file.write_text("context: {expressions: {a: ['go $x']}}")
+    with pytest.raises(DomainError, match=r"rhino: .*no slot '.x'.* rasa: "):
+        recognise(file)
 
 
 def test_unknown_formats_are_named(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Page, browser, ready, spoken
 from live_service import ROOT, SPEECH, Server, serving
 from numpy.typing import NDArray
 
@@ -20,6 +22,26 @@ def service() -> Iterator[Server]:
     """One for all tests that change nothing about it."""
     with serving(engines=2) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the microphone of a browser hears."""
+    return spoken(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture(scope="session")
+def tab(sound: Path) -> Iterator[Page]:
+    """One browser for all tests that need no other."""
+    with browser(sound) as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page, service: Server) -> Page:
+    """The web page of the service that all share, ready."""
+    ready(tab, service.url)
+    return tab
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,12 @@ from safetensors.torch import load_file
 from sayso.cli.main import main
 from sayso.core.errors import ConfigError, DataError
 from sayso.core.result import Slot
+from sayso.core.trees import TreeSchema
 from sayso.data.curation import content_hash
 from sayso.data.manifest import make_cut, meaning, read, write
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.evaluation.examples import read_examples
+from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.runtime.load import load
 from sayso.training.data import read_parts, transcripts
 from sayso.training.loop import Progress, Trainer
@@ -467,3 +469,28 @@ def test_coarse_labels_of_an_older_schema_train_the_intents_of_the_newer(recipe:
     with pytest.raises(ConfigError, match=r"labelled 'act', which no version of data\.refinements knows"):
         wrong = ['data.refinements=[{"version": 2, "split": {"acts": ["paint", "show"]}}]']
         train(recipe, [*data, *wrong], tmp_path / "wrong", lambda text: None)
+
+
+def test_a_decoder_learns_without_transcripts(recipe: Path, tmp_path: Path) -> None:
+    """Sources that must not tell what was said: no token of it is in an item, and the run learns intents from sound."""
+    text = recipe.read_text()
+    text = text.replace('train.jsonl"', 'train.jsonl"\ntranscripts = false')
+    decoder = TransformerDecoderConfig(width=16, layers=1, heads=2, feedforward=16, longest=16)
+    schema = TreeSchema(intents={"paint": ("colour",), "show": ("colour",)}, form="decoupled")
+    file = tmp_path / "untold.toml"
+    file.write_text(text)
+    base = ['model.heads={"intents": ["paint", "show"], "width": 12}', "model.vocab=11"]
+    base += [f"model.decoder={decoder.model_dump_json()}", f"model.trees={schema.model_dump_json()}"]
+    base += ["training.weights.ctc=0", "training.weights.transducer=0", "training.weights.decoder=1"]
+    said: list[str] = []
+    run = train(file, [*base, "training.steps=60"], tmp_path / "run", said.append)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    told = next(row for row in rows if "total" in row)
+    assert (
+        told["ctc"] == 0
+        and told["decoder"] > 0
+        and told["total"] == pytest.approx(0.5 * told["intent"] + told["decoder"], rel=1e-3)
+    )
+    judged = [row["valid_intent"] for row in rows if "valid_intent" in row]
+    assert judged and all(share in (0.0, 0.25, 0.5, 0.75, 1.0) for share in judged)
+    assert any("24 training clips say what the decoder may write, 0 do not" in line for line in said)

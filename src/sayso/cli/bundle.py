@@ -32,9 +32,11 @@ def show(
         say(json.dumps({**manifest.model_dump(mode="json"), "size_bytes": read.size_bytes}, ensure_ascii=False))
         return 0
     say(styled(manifest.name, BOLD) + (f": {manifest.description}" if manifest.description else ""))
+    free = _flat(manifest.free) or "greedy, by the transducer where there is one"
+    by_network = manifest.trees is not None or "intent" in manifest.graphs
     risky = [item.name for item in manifest.intents if item.risk == "confirm"]
     facts = [
-        ("domain", manifest.domain or "none: transcription only"),
+        ("domain", manifest.domain or f"none: {'understanding without one' if by_network else 'transcription only'}"),
         ("revision", f"{manifest.revision}, {'carries' if manifest.source else 'without'} its domain file"),
         ("languages", ", ".join(manifest.languages)),
         ("intents", ", ".join(item.name for item in manifest.intents) or "-"),
@@ -42,7 +44,7 @@ def show(
         ("stream", f"chunk {manifest.chunk_ms} ms, look-ahead {manifest.lookahead_ms} ms, {manifest.sample_rate} Hz"),
         ("passes", ", ".join(f"{step.name} ({step.when})" for step in manifest.passes) or "-"),
         ("graphs", ", ".join(sorted(manifest.graphs))),
-        ("free text", _flat(manifest.free) or "greedy, by the transducer where there is one"),
+        ("free text", "never: private" if manifest.private else free),
         ("open slots", _flat(manifest.open_slots) or "as the graph hears them"),
         ("size", f"{read.size_bytes / 1e6:.1f} MB, {manifest.precision}"),
         ("calibrated on", _flat(manifest.calibrated_on) if manifest.calibrated_on else "not calibrated"),

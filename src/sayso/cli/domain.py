@@ -64,22 +64,24 @@ def sample(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="The file (or folder) of another system.")],
-    format: Annotated[str, typer.Option(help="rhino, hassil, rasa, snips, rhasspy or dialogflow.")],
     out: Annotated[Path, typer.Option(help="The domain file to write.")],
+    format: Annotated[
+        str | None, typer.Option(help="rhino, hassil, rasa, snips, rhasspy or dialogflow; found out if left away.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
     """Turn another system's file into a domain file."""
     from sayso.core.files import write_text
     from sayso.nlu.domain import load_domain
-    from sayso.nlu.importers import IMPORTERS, import_domain
+    from sayso.nlu.importers import IMPORTERS, import_domain, recognise
 
-    if format not in IMPORTERS:
+    if format is not None and format not in IMPORTERS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, IMPORTERS)}")
     if out.exists() and not force:
         raise UsageError(f"{out}: exists already; choose another name, or give --force to replace it")
     if not file.exists():
         raise DomainError("no such file", file=str(file))
-    write_text(out, [import_domain(file, format)])
+    write_text(out, [import_domain(file, format or recognise(file))])
     domain = load_domain(out)
     say(f"{out}: {len(domain.intents)} intents, {len(domain.templates)} sentences, {len(domain.lists)} lists")
     return 0

@@ -33,7 +33,7 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder of 'sayso train', or a checkpoint.")],
     out: Annotated[Path, typer.Option(help="A folder; the bundle is a zip where it ends in .zip.")],
-    domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: transcription only.")] = None,
+    domain: Annotated[Path | None, typer.Option(help="Domain file to compile in; none: heads or text.")] = None,
     clips: Annotated[
         Path | None, typer.Option(help="Recordings (.jsonl) that fix the int8 scales; none: fp32.")
     ] = None,
@@ -44,6 +44,10 @@ def export(
             metavar="KEY=VALUE", help="Search of free text, e.g. search.kind=ctc_beam, search.beam=8, lm.file=a.arpa."
         ),
     ] = None,
+    values: Annotated[
+        Path | None, typer.Option(help="Labelled recordings that say for which slot values words stand.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Never words: intents and values of slots alone.")] = False,
     format: Annotated[str, typer.Option(help="bundle, or sherpa: a folder that sherpa-onnx streams.")] = "bundle",
 ) -> int:
     """Turn a trained model into a bundle, or into files for another runtime."""
@@ -53,8 +57,9 @@ def export(
     searched = parse(FreeConfig, override({}, free), where="--free") if free else None
     if format not in FORMATS:
         raise UsageError(f"--format {format}: no such format; {nearest(format, FORMATS)}")
-    if format == "sherpa" and (domain or clips or name or free):
-        raise UsageError("--format sherpa is the fp32 transducer alone: leave out --domain, --clips, --name and --free")
+    if format == "sherpa" and (domain or clips or name or free or values or private):
+        others = "--domain, --clips, --name, --free, --values and --private"
+        raise UsageError(f"--format sherpa is the fp32 transducer alone: leave out {others}")
     checkpoint = _checkpoint(run)
     require("torch", extra="train", purpose="sayso export")
     if format == "sherpa":
@@ -66,6 +71,7 @@ def export(
     from sayso.models.assembly import load_checkpoint
     from sayso.nlu.compile import compile_domain
     from sayso.nlu.domain import load_domain
+    from sayso.nlu.values import spoken_forms
     from sayso.training.run import read_sources
 
     described = None if domain is None else load_domain(domain)
@@ -78,8 +84,15 @@ def export(
             IntentSpec(name=key, risk=spec.risk, clarify=spec.clarify) for key, spec in described.intents.items()
         )
     title = name or (run.resolve().name if described is None else described.name)
+    labelled = [] if values is None else read_examples(values)
     config = ExportConfig(
-        name=title, int8=clips is not None, intents=intents, free=searched, trained=read_sources(checkpoint.parent)
+        name=title,
+        int8=clips is not None,
+        intents=intents,
+        free=searched,
+        trained=read_sources(checkpoint.parent),
+        values=spoken_forms(slot for example in labelled for slot in example.slots or ()),
+        private=private,
     )
     manifest = export_bundle(model, tokenizer, automaton, out, config, clips=heard)
     say(f"{out}: {manifest.name}, {manifest.precision}, {len(manifest.files)} files")

@@ -37,6 +37,9 @@ def card(manifest: Manifest) -> str:
         lines.append(f"Domain `{manifest.domain}`: {', '.join(f'`{spec.name}`' for spec in manifest.intents)}.")
         if confirmed:
             lines.append(f"Always asked back before they count: {', '.join(f'`{name}`' for name in confirmed)}.")
+    elif manifest.intents:
+        kept = "Intents and values of slots; nothing in it can write what was said" if manifest.private else "Intents"
+        lines.append(f"No domain. {kept}: {', '.join(f'`{spec.name}`' for spec in manifest.intents)}.")
     else:
         lines.append("No domain: it transcribes.")
     lines += ["", "## Confidence", ""]

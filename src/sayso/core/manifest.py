@@ -107,6 +107,8 @@ class Manifest(Config):
     intents: tuple[IntentSpec, ...] = ()
     classes: tuple[str, ...] = ()  # of the intent head, where an update has changed the intents; empty: those
     tags: tuple[str, ...] = ()  # classes of the slot head
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)  # slot to its spoken forms to their values
+    private: bool = False  # it gives no words of what was said: no graph that could write them is in it
     trees: TreeSchema | None = None  # meanings that the decoder may write
     parser: dict[str, Any] = Field(default_factory=dict)  # search of the decoder
     search: dict[str, Any] = Field(default_factory=dict)

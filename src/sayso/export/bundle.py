@@ -43,6 +43,7 @@ Floats = NDArray[np.float32]
 CALIBRATION, TOKENIZER = "calibration.json", "tokenizer.model"
 OPEN, WORDS = "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
+_WRITERS: tuple[Role, ...] = ("ctc", "phones", "predictor", "joiner", "slots")  # what can tell word by word
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
@@ -57,6 +58,8 @@ class ExportConfig(Config):
     encoder gains by that and the search of the text does not depend on chunks. ``calibration`` may
     be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
     ``source`` is the domain file or folder that was compiled, for the bundle to carry.
+    ``values`` say, slot by slot, for which value spoken words stand, where no domain does. ``private``: the bundle
+    gives intents and values of slots and never words, because no graph that could write any is in it.
     """
 
     name: str
@@ -74,6 +77,8 @@ class ExportConfig(Config):
     free: FreeConfig | None = None
     open_slots: OpenSlotConfig | OpenWordsConfig | None = Field(default=None, discriminator="kind")
     parser: AttentionBeamConfig = AttentionBeamConfig()
+    values: dict[str, dict[str, str]] = Field(default_factory=dict)
+    private: bool = False
     combine: dict[str, Any] = Field(default_factory=dict)
     policy: dict[str, Any] = Field(default_factory=dict)
     stream: dict[str, Any] = Field(default_factory=dict)
@@ -95,11 +100,13 @@ def export_bundle(
 
     ``clips`` fix the int8 scales: training recordings as samples (n,) at 16 kHz or as features (T, F). ``checks`` are
     held-out recordings as samples: what they show stands in ``figures["verification"]``. ``automaton`` None makes a
-    bundle that understands by the model's decoder, if there is one, and otherwise transcribes; beside an automaton a
-    decoder is left out. Raises ``BundleError`` where the parts do not fit each other or ONNX does not compute what
-    the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
+    bundle that understands by the model's decoder, if there is one, else by its heads, and otherwise transcribes;
+    beside an automaton a decoder is left out. Raises ``BundleError`` where the parts do not fit each other or ONNX does
+    not compute what the model does, ``DataError`` for int8 without clips or a language model that cannot be read.
     """
     _check(model, tokenizer, automaton)
+    if config.private:
+        _check_private(model, automaton)
     free = _free(model, config.free)
     config, language = _with_language_models(config, free)
     features = FeatureConfig(mels=model.config.encoder.mels)
@@ -112,6 +119,8 @@ def export_bundle(
     unused: tuple[Role, ...] = () if attends or _parses(model, automaton) else ("memory", "decoder")
     if automaton is None or not automaton.lexicon:
         unused = (*unused, "phones")
+    if config.private:
+        unused = (*unused, *_WRITERS)
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
         graphs["encoder"] = quantise(
@@ -166,7 +175,7 @@ def _manifest(
     second = (PassSpec(name="parse", when="endpoint", graphs=("memory", "decoder"), search="parser"),) if parses else ()
     attends = isinstance(free.search, AttentionDecoderConfig)
     first = tuple(role for role in (*_STREAMED, *(("memory", "decoder") if attends else ())) if role in graphs)
-    search = "graph" if automaton else "free"
+    search = "graph" if automaton else None if config.private else "free"
     again = PassSpec(name=WHOLE, when="endpoint", graphs=first, search=search)
     return Manifest(
         name=config.name,
@@ -194,10 +203,12 @@ def _manifest(
         domain=automaton.domain if automaton is not None else None,
         intents=_intents(model, automaton, config),
         tags=model.config.heads.tags,
+        values=config.values,
+        private=config.private,
         trees=model.config.trees if parses else None,
         parser=config.parser.model_dump(mode="json") if parses else {},
         search=config.search,
-        free=free.model_dump(mode="json"),
+        free={} if config.private else free.model_dump(mode="json"),
         open_slots={} if config.open_slots is None else config.open_slots.model_dump(mode="json"),
         combine=config.combine,
         policy=config.policy,
@@ -234,6 +245,10 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
             f"the tokenizer has {tokenizer.size} tokens, the model {model.config.vocab}: they do not belong together; "
             "export with the tokenizer.model of the checkpoint"
         )
+    if model.fusion is not None:
+        raise BundleError(
+            "the model's heads read as well as hear (model.heads.fusion), which no bundle can yet; train without it"
+        )
     if automaton is None:
         return
     if automaton.lexicon and model.phones is None:
@@ -247,6 +262,20 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
     known = model.config.heads.intents
     if known and (strange := sorted(spoken - set(known))):
         raise BundleError(f"the model's intent head was not trained on: {', '.join(strange)}; build the domain again")
+
+
+def _check_private(model: SpeechModel, automaton: Automaton | None) -> None:
+    decoder = model.decoder
+    writes = decoder is not None and (decoder.streams or model.config.trees.form != "decoupled" or not _means(model))
+    if automaton is not None or writes or (decoder is None and model.intent is None):
+        raise BundleError(
+            "a private bundle understands without words: by a decoder of decoupled trees (model.trees.form), or by an "
+            "intent head where there is no decoder; and without a domain, whose sentences are words. Train either"
+        )
+
+
+def _means(model: SpeechModel) -> bool:
+    return bool(model.config.trees.intents)
 
 
 def _parses(model: SpeechModel, automaton: Automaton | None) -> bool:

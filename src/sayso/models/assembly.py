@@ -24,6 +24,7 @@ from sayso.core.trees import TreeSchema
 from sayso.models.decoders import STREAMING, Decoder, DecoderConfig
 from sayso.models.encoders import Encoder, EncoderConfig
 from sayso.models.encoders.conformer import ConformerConfig
+from sayso.models.fusion import Fusion
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.models.joiners import AdditiveConfig, JoinerConfig
 from sayso.models.predictors import PredictorConfig, StatelessConfig
@@ -74,8 +75,8 @@ class CtcHead(nn.Module):
 
 
 class SpeechModel(nn.Module):
-    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain; ``decoder`` and
-    ``phones`` where the config has none."""
+    """Encoder and heads; ``intent`` and ``slots`` are None in a base model, which knows no domain; ``decoder``,
+    ``phones`` and ``fusion`` where the config has none."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -92,6 +93,10 @@ class SpeechModel(nn.Module):
         size = config.trees.size(config.vocab)
         self.decoder: Decoder[Any] | None = None if config.decoder is None else config.decoder.build(width, size)
         self.phones = CtcHead(width, len(PHONES), config.ctc_rate) if config.phones else None
+        fusion = heads.fusion if heads.intents or heads.tags else None
+        self.fusion: Fusion | None = None
+        if fusion is not None:
+            self.fusion = fusion.build(heads.width, width, config.vocab, heads.dropout)
 
 
 def save_checkpoint(model: SpeechModel, tokenizer: Tokenizer, folder: Path, *, half: bool = False) -> None:
@@ -132,7 +137,7 @@ def load_checkpoint(
     config = parse(ModelConfig, data, where=str(folder / "model.json"))
     fresh: tuple[str, ...] = ()
     if heads is not None:
-        config, fresh = config.model_copy(update={"heads": heads}), ("intent.", "slots.")
+        config, fresh = config.model_copy(update={"heads": heads}), ("intent.", "slots.", "fusion.")
     if decoder is not None:
         config = config.model_copy(update={"decoder": decoder[0], "trees": decoder[1]})
         fresh = (*fresh, "decoder.")

@@ -1,7 +1,9 @@
 """Understanding heads on the shared encoder: intent by attention pooling that streams, slots as tags on tokens.
 
 Attention pooling keeps a running maximum, sum of weights and weighted sum of values (the online softmax of Milakov and
-Gimelshein 2018), so that the intent of everything heard so far costs one chunk, and a stream equals the whole.
+Gimelshein 2018), so that the intent of everything heard so far costs one chunk, and a stream equals the whole. With
+``fusion`` the states of what was read join the pool at the endpoint; until then, and where nothing was read, the sound
+alone decides.
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from sayso.core.config import Config
+from sayso.models.fusion import FusionConfig
 from sayso.models.masks import length_mask
 
 
 class HeadConfig(Config):
     """Classes of the heads. ``intents`` are the domain's (one class more is added for out-of-domain); ``tags`` the
-    BIO tags."""
+    BIO tags. ``fusion``: both heads also read what was written, with attention to what was heard."""
 
     intents: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     width: int = 192
     dropout: float = 0.1
+    fusion: FusionConfig | None = None
 
 
 class IntentHead(nn.Module):
@@ -33,6 +37,9 @@ class IntentHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.width, len(config.intents) + 1)
         self.width = config.width
+        self.read_value = self.read_score = None
+        if config.fusion is not None:
+            self.read_value, self.read_score = nn.Linear(config.width, config.width), nn.Linear(config.width, 1)
 
     def init_state(self, batch: int) -> Tensor:
         """(B, width + 2): weighted sum, sum of weights, running maximum."""
@@ -47,16 +54,29 @@ class IntentHead(nn.Module):
     def step(self, frames: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Add frames (B,C,D) to the pool; returns log-probabilities of all heard so far, and the next state."""
         score = _wide(self.score(frames)[:, :, 0])
-        score = torch.where(length_mask(lengths, frames.shape[1]), score, torch.full_like(score, -1e4))
+        state = self._pooled(state, score, _wide(torch.tanh(self.value(frames))), lengths)
+        return self._of(state), state
+
+    def read(self, state: Tensor, states: Tensor, counts: Tensor) -> Tensor:
+        """Log-probabilities (B, I+1) of all heard so far (a pool's ``state``) and of what was read: token states
+        (B,U,width), of which ``counts`` (B,) are real. No tokens change nothing."""
+        assert self.read_score is not None and self.read_value is not None, "a head without fusion"
+        score = _wide(self.read_score(states)[:, :, 0])
+        return self._of(self._pooled(state, score, _wide(torch.tanh(self.read_value(states))), counts))
+
+    def _pooled(self, state: Tensor, score: Tensor, value: Tensor, lengths: Tensor) -> Tensor:
+        """The pool with values (B,C,width) added by their scores (B,C)."""
+        score = torch.where(length_mask(lengths, score.shape[1]), score, torch.full_like(score, -1e4))
         peak = torch.maximum(state[:, -1], score.amax(1))
         weight = torch.exp(score - peak[:, None])
         decay = torch.exp(state[:, -1] - peak)[:, None]
-        value = _wide(torch.tanh(self.value(frames)))
         total = state[:, : self.width] * decay + torch.einsum("bt,btd->bd", weight, value)
         mass = state[:, self.width : -1] * decay + weight.sum(1, keepdim=True)
-        pooled = total / torch.clamp(mass, min=1e-6)
-        logits = self.out(self.dropout(pooled))
-        return torch.log_softmax(_wide(logits), -1), torch.cat([total, mass, peak[:, None]], 1)
+        return torch.cat([total, mass, peak[:, None]], 1)
+
+    def _of(self, state: Tensor) -> Tensor:
+        pooled = state[:, : self.width] / torch.clamp(state[:, self.width : -1], min=1e-6)
+        return torch.log_softmax(_wide(self.out(self.dropout(pooled))), -1)
 
 
 class SlotHead(nn.Module):
@@ -70,10 +90,12 @@ class SlotHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.width, len(config.tags))
 
-    def forward(self, frames: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """(B,U,D) encoder frames at emission, (B,U) tokens, (B,) counts to (B,U,tags) logits."""
+    def forward(self, frames: Tensor, tokens: Tensor, lengths: Tensor, states: Tensor | None = None) -> Tensor:
+        """(B,U,D) encoder frames at emission, (B,U) tokens, (B,) counts, and with fusion its states (B,U,width), to
+        (B,U,tags) logits."""
         mask = length_mask(lengths, tokens.shape[1])[:, :, None].to(frames.dtype)
-        x = (self.embedding(tokens) + self.acoustic(frames)) * mask
+        x = self.embedding(tokens) + self.acoustic(frames)
+        x = (x if states is None else x + states) * mask
         for mix in self.mix:
             before = nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
             after = nn.functional.pad(x, (0, 0, 0, 1))[:, 1:]

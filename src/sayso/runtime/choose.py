@@ -12,41 +12,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
+from sayso.core.result import Alternative, Frame, Intent, Result, Slot
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
-from sayso.decoding.words import spans_of, words_of
+from sayso.decoding.words import spans_of
 from sayso.nlu.calibration import GAP_CAP, Evidence
 from sayso.nlu.policy import Decision, Doubt, Situation, decide, doubt_of
-from sayso.nlu.trees import frames_of
 from sayso.runtime.engine import Engine
-from sayso.runtime.present import intent_of, presentable, slots_of, timed_words
+from sayso.runtime.present import intent_of, slots_of, timed_words
+from sayso.runtime.undecided import without_domain
+from sayso.runtime.utterance import Utterance, manners, rejected
 from sayso.text.display import display
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """All that a finished stream knows. ``encoded`` (T, D), ``log_probs`` (rows, V) and ``open_rows``, those of them or
-    of phones that open slots are heard again in, are None where no second pass needs them."""
-
-    free_text: str
-    free_words: tuple[Word, ...]
-    nonblank: int
-    speech_s: float
-    snr_db: float | None = None
-    truncated: bool = False
-    intent: Floats | None = None
-    encoded: Floats | None = None
-    log_probs: Floats | None = None
-    open_rows: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +76,19 @@ def choose(
     the rest.
     """
     if search is None or state is None:
-        return _parsed(engine, heard) if engine.parser is not None else _transcript(heard), Outcome()
+        return without_domain(engine, heard), Outcome()
     hypotheses = _ranked(engine, search, state, heard)
     if before is not None:
         hypotheses = [h for h in hypotheses if before.legal(intent_of(search, h), search.automaton.text(h.tokens))]
     if not hypotheses:
         situation = Situation(intent=None, speech_s=heard.speech_s, snr_db=heard.snr_db, truncated=heard.truncated)
-        return _rejected(decide(situation, engine.policy), heard, ()), Outcome()
+        return rejected(decide(situation, engine.policy), heard, ()), Outcome()
     best = hypotheses[0]
     intent = intent_of(search, best)
     evidence = _evidence(engine, search, state, hypotheses, heard)
     confidence = engine.calibration.confidence(evidence, 0.0 if before is None else before.lift(intent))
     slots = slots_of(engine, search, best)
-    risk, clarify = _manners(engine, intent)
+    risk, clarify = manners(engine, intent)
     doubt = doubt_of(slots, _close(engine, search, hypotheses))
     situation = Situation(
         intent=intent,
@@ -132,7 +116,7 @@ def choose(
     )
     others = _alternatives(engine, search, hypotheses, confidence, evidence, heard.nonblank)
     if decision.decision == "reject":
-        return _rejected(decision, heard, others), outcome
+        return rejected(decision, heard, others), outcome
     text = search.automaton.text(best.tokens)
     frame = Frame(intent=Intent(name=intent, confidence=confidence), slots=slots)
     result = Result(
@@ -160,10 +144,6 @@ def _close(engine: Engine, search: GraphSearch, hypotheses: Sequence[GraphHypoth
     ]
 
 
-def _manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], str | None]:
-    """How risky an intent is, and how to ask back about it; harmless where the bundle says nothing of it."""
-    spec = next((spec for spec in engine.manifest.intents if spec.name == intent), None)
-    return ("none", None) if spec is None else (spec.risk, spec.clarify)
 
 
 def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utterance) -> list[GraphHypothesis]:
@@ -274,62 +254,3 @@ def _alternatives(
         )
         for hypothesis in hypotheses
     )
-
-
-def _rejected(decision: Decision, heard: Utterance, guesses: tuple[Alternative, ...]) -> Result:
-    silent = decision.reason == "no_speech"
-    text = "" if silent else heard.free_text
-    return Result(
-        stable=text,
-        text=text,
-        display=display(text),
-        decision="reject",
-        reason=decision.reason,
-        words=() if silent else heard.free_words,
-        alternatives=() if silent else guesses,
-    )
-
-
-def _parsed(engine: Engine, heard: Utterance) -> Result:
-    """What the decoder writes; with nothing to doubt it by, it is refused for silence and excess alone."""
-    situation = Situation(intent=None, speech_s=heard.speech_s, truncated=heard.truncated)
-    decision = decide(situation, engine.policy)
-    if decision.reason in ("no_speech", "truncated") or heard.encoded is None or heard.log_probs is None:
-        return _rejected(decision, heard, ())
-    assert engine.parser is not None
-    parsed = engine.parser.parse(heard.encoded, heard.log_probs)
-    timed = heard.free_words if parsed.text is None else ()
-    if parsed.spoken is not None:
-        found = words_of(
-            parsed.spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s
-        )
-        timed = presentable(engine, found)
-    text = heard.free_text if parsed.text is None else parsed.text
-    times = () if parsed.spoken is None else [(word.start, word.end) for word in timed]
-    frames = frames_of(parsed.parts, times)
-    best = frames[0] if frames else None
-    if best is not None:
-        risk, clarify = _manners(engine, best.intent.name)
-        situation = replace(situation, intent=best.intent.name, slots=best.slots, risk=risk, clarify=clarify)
-        decision = decide(situation, engine.policy)
-    return Result(
-        stable=text,
-        text=text,
-        display=display(text),
-        intent=None if best is None else best.intent,
-        slots=() if best is None else best.slots,
-        frames=frames,
-        decision="accept" if best is None else decision.decision,
-        prompt=None if best is None else decision.prompt,
-        words=timed,
-    )
-
-
-def _transcript(heard: Utterance) -> Result:
-    """A bundle without a domain has nothing to reject but silence and excess."""
-    if heard.speech_s == 0.0:
-        return _rejected(Decision("reject", "no_speech"), heard, ())
-    if heard.truncated:
-        return _rejected(Decision("reject", "truncated"), heard, ())
-    text = heard.free_text
-    return Result(stable=text, text=text, display=display(text), decision="accept", words=heard.free_words)

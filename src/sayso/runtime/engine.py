@@ -32,6 +32,7 @@ from sayso.decoding.decoders import CTC_DECODERS, AttentionDecoderConfig
 from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
 from sayso.decoding.hypothesis import Decoder
+from sayso.decoding.mute import Mute
 from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
 from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig, OpenSlots
 from sayso.decoding.open_words import OpenWords, OpenWordsConfig, read_priors
@@ -41,6 +42,7 @@ from sayso.nlu.automaton_io import load_automaton
 from sayso.nlu.calibration import Calibration, tempered
 from sayso.nlu.policy import PolicyConfig
 from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.nlu.values import SpokenValues
 from sayso.runtime.graphs import Graph, State, split, stack
 from sayso.runtime.parser import Parser
 from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
@@ -65,7 +67,7 @@ class Heard:
     """What the network says about one chunk of one stream; ``intent`` (I,) covers all that was heard so far."""
 
     encoded: Floats  # (C, D)
-    log_probs: Floats  # (C times the CTC head's rate, V)
+    log_probs: Floats  # (C times the CTC head's rate, V); in a private bundle (..., 1), blank
     grammar: Floats  # what the grammar listens to: the same, or as many rows of phones
     intent: Floats | None = None
 
@@ -105,6 +107,7 @@ class Engine:
         self.free = self._free()
         self.open_slots = self._open_slots()
         self.parser = self._parser()
+        self.values = SpokenValues(manifest.values)
 
     def graph(self, role: str) -> Graph | None:
         """A graph by role, None where the bundle has none."""
@@ -126,7 +129,10 @@ class Engine:
         lengths = np.array([len(chunk.features) for chunk in chunks], np.int64)
         out, following = self._graphs["encoder"].run({"x": x, "lengths": lengths}, stack([s.encoder for s in states]))
         encoded, frames = out["out"], out["out_lengths"]
-        log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
+        if self.manifest.private:
+            log_probs = np.zeros((batch, encoded.shape[1] * self.manifest.ctc_rate, 1), np.float32)
+        else:
+            log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
         for state, memory in zip(states, split(following, batch), strict=True):
             state.encoder = memory
         grammar = log_probs
@@ -159,6 +165,12 @@ class Engine:
         return self._graphs["joiner"].run({"encoded": encoded, "predicted": predicted})[0]["logits"]
 
     @property
+    def by_heads(self) -> bool:
+        """Whether the intent head, and the slot head on the free text, decide: where neither a grammar nor a decoder
+        does."""
+        return self.automaton is None and self.parser is None and self.graph("intent") is not None
+
+    @property
     def has_transducer(self) -> bool:
         """Whether a search may ask the transducer."""
         return "predictor" in self._graphs and "joiner" in self._graphs
@@ -172,6 +184,8 @@ class Engine:
 
     def _free(self) -> Decoder[Any]:
         """The search of the free text; it holds no stream."""
+        if self.manifest.private:
+            return Mute()
         search, scorers = self.free_config.search, self._scorers(self.free_config.lm)
         if isinstance(search, CtcGreedyConfig | CtcBeamConfig):
             return search.build(scorers)

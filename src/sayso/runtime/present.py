@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sayso.core.result import Slot, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.words import spans_of, times_of, words
 from sayso.runtime.engine import Engine
+from sayso.runtime.utterance import presentable
 from sayso.text.written import slot_value
 
 
@@ -51,20 +50,6 @@ def timed_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis
         delay_s=engine.calibration.delay_s,
     )
     return presentable(engine, found)
-
-
-def presentable(engine: Engine, found: Sequence[Word]) -> tuple[Word, ...]:
-    """Times rounded to milliseconds; no confidence that was never calibrated."""
-    known = engine.calibration.calibrated_on is not None
-    return tuple(
-        Word(
-            text=word.text,
-            start=round(word.start, 3),
-            end=round(word.end, 3),
-            confidence=word.confidence if known else None,
-        )
-        for word in found
-    )
 
 
 def _times(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:

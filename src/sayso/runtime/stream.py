@@ -29,10 +29,12 @@ from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
 from sayso.nlu.followup import FOLLOW_UP
 from sayso.runtime.activity import Activity
-from sayso.runtime.choose import Before, Outcome, Utterance, choose
+from sayso.runtime.choose import Before, Outcome, choose
 from sayso.runtime.engine import Chunk, Engine, Heard
 from sayso.runtime.lists import Lists, with_lists
-from sayso.runtime.present import intent_of, presentable, slots_of, timed_words
+from sayso.runtime.present import intent_of, slots_of, timed_words
+from sayso.runtime.undecided import early
+from sayso.runtime.utterance import Utterance, presentable
 from sayso.text.display import display
 
 Floats = NDArray[np.float32]
@@ -64,7 +66,7 @@ class Stream:
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
         votes = engine.graph("slots") is not None and engine.combine.slot_weight > 0
-        self._keep_encoded = votes or engine.parser is not None
+        self._keep_encoded = votes or engine.parser is not None or engine.by_heads
         self._begin()
         whole_s = engine.limits.whole_s if manifest.hears_whole else 0.0
         self._left = self._room - round(whole_s * 1000 / engine.features.shift_ms)  # the least room to hear it again
@@ -150,7 +152,8 @@ class Stream:
         return self._samples / self._rate
 
     def partial(self) -> Result:
-        """What is understood so far; intent and slots once a whole sentence of the domain is the best reading."""
+        """What is understood so far; intent and slots once a whole sentence of the domain is the best reading. Where
+        the bundle has an intent head, ``alternatives`` are what it makes of all chunks so far, surest first."""
         if self._result is not None:
             return self._result
         began = time.perf_counter()
@@ -170,6 +173,7 @@ class Stream:
                 slots = slots_of(self._engine, self._search, best)
                 frames = (Frame(intent=intent, slots=slots),)
                 result = result.model_copy(update={"intent": intent, "slots": slots, "frames": frames})
+        result = early(self._engine, self._intent, result)
         now = time.perf_counter()
         if result.text and self._first_partial_s is None:
             self._first_partial_s = now - self._fed_at
@@ -269,11 +273,12 @@ class Stream:
 
     def _utterance(self, best: Hypothesis) -> Utterance:
         speech_s = self._nonblank * self._engine.ctc_frame_s
-        if self._nonblank < self._engine.limits.min_nonblank:
+        if self._nonblank < self._engine.limits.min_nonblank and not self._engine.manifest.private:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s
         return Utterance(
+            free=best,
             free_text=self._engine.tokenizer.decode(best.tokens),
             free_words=self._free_words(best),
             nonblank=self._nonblank,

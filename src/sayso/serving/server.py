@@ -181,7 +181,7 @@ def _server(config: ServeConfig, site: Site) -> Any:
     routes = [*_health(site), *(route for adapter in ADAPTERS for route in adapter.routes(site))]
     http, websocket = guarded(config.limits)
     settings = uvicorn.Config(
-        applications.Starlette(routes=routes),
+        applications.Starlette(routes=routes, middleware=_other_pages(config)),
         http=http,
         ws=websocket,
         loop="none",
@@ -208,6 +208,24 @@ def _server(config: ServeConfig, site: Site) -> Any:
             yield
 
     return Server(settings)
+
+
+def _other_pages(config: ServeConfig) -> list[Any]:
+    """Browsers let pages of ``auth.origins`` read answers, and load the module for browsers."""
+    if not config.auth.origins:
+        return []
+    middleware = require("starlette.middleware", extra="serve", purpose="the service").Middleware
+    cors = require("starlette.middleware.cors", extra="serve", purpose="the service").CORSMiddleware
+    methods, headers = ["GET", "POST"], ["Authorization", "Content-Type"]
+    return [
+        middleware(
+            cors,
+            allow_origins=config.auth.origins,
+            allow_methods=methods,
+            allow_headers=headers,
+            expose_headers=["Retry-After"],
+        )
+    ]
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext:

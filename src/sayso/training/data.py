@@ -1,8 +1,8 @@
 """From the sources of a recipe to training items: cuts, feature banks made once, token ids and meanings.
 
-Every source is split into training and validation before anything else is done with it. What the loop cannot use (no
-transcript, letters the tokenizer does not know, more tokens than CTC has room for, too short, too long) is left out and
-counted.
+Every source is split into training and validation before anything else is done with it. What the loop cannot use
+(neither transcript nor meaning, letters the tokenizer does not know, more tokens than CTC has room for, too short, too
+long) is left out and counted.
 """
 
 from __future__ import annotations
@@ -84,12 +84,14 @@ def described(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def transcripts(parts: Iterable[Part]) -> Iterator[str]:
-    """The normalised training transcripts."""
+    """The normalised training transcripts; of clips without one the values of their slots."""
     for part in parts:
         for cut in part.train:
             text = cut.supervisions[0].text if cut.supervisions else None
-            if text:
+            if text and part.source.transcripts:
                 yield normalise(text)
+            else:
+                yield from filter(None, (normalise(slot.value) for slot in manifest.to_example(cut).slots or ()))
 
 
 def gather(
@@ -232,9 +234,11 @@ def _items(
     lexicon = Lexicon.load() if model.phones else None
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
-        text = normalise(meta.text)
+        text = normalise(meta.text) if source.transcripts else ""
         tokens = tuple(tokenizer.encode(text))
-        problem = _problem(tokens, frames, model.ctc_rate)
+        intent, tags = _meaning(meta, text, source, tokenizer, model.heads, coarse)
+        tree = () if grammar is None else _tree(meta, text, source, grammar, tokenizer)
+        problem = _problem(tokens, frames, model.ctc_rate, understood=intent >= 0 or bool(tree))
         if problem:
             left_out[problem] += 1
             continue
@@ -243,18 +247,19 @@ def _items(
             index,
             frames,
             tokens,
-            *_meaning(meta, text, source, tokenizer, model.heads, coarse),
+            intent,
+            tags,
             phones.get(meta.id, b""),
             teacher.get(meta.id),
             (meta.source or "").startswith(manifest.SYNTHESIS),
-            () if grammar is None else _tree(meta, text, source, grammar, tokenizer),
+            tree,
             () if lexicon is None else _pronounced(lexicon.phones(text), frames, model.ctc_rate),
         )
 
 
-def _problem(tokens: Sequence[int], frames: int, ctc_rate: int) -> str | None:
-    if not tokens:
-        return "without a transcript"
+def _problem(tokens: Sequence[int], frames: int, ctc_rate: int, *, understood: bool) -> str | None:
+    if not tokens and not understood:
+        return "without a transcript or a meaning to learn"
     if UNKNOWN in tokens:
         return "with letters that the tokenizer does not know"
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
@@ -276,14 +281,15 @@ def _meaning(
 ) -> tuple[int, tuple[int, ...]]:
     negative = source.negative or meta.negative
     intent = intent_label(meta.intent, negative, heads, coarse)
-    if meta.intent is None or not heads.tags:
+    if meta.intent is None or not heads.tags or not text:
         return intent, ()
     known = [slot for slot in _spoken(meta) if f"B-{slot.name}" in heads.tags]
     return intent, token_tags(text, known, tokenizer, heads)
 
 
 def _tree(meta: ClipMeta, text: str, source: Source, grammar: TreeGrammar, tokenizer: Tokenizer) -> tuple[int, ...]:
-    meaning = None if meta.intent is None or source.negative else (meta.intent, _spoken(meta))
+    slots = _spoken(meta) if text else [slot.model_copy(update={"text": normalise(slot.value)}) for slot in meta.slots]
+    meaning = None if meta.intent is None or source.negative else (meta.intent, slots)
     return tree_tokens(text, meaning, None if source.negative else meta.tree, grammar, tokenizer)
 
 

@@ -1,4 +1,5 @@
-"""Validation while training: what the network reads greedily of a few clips, and how many words and phones are wrong.
+"""Validation while training: what the network reads greedily of a few clips, how many words and phones are wrong, and
+how many intents right.
 
 It knows no grammar and no language model: the same figure, cheaply, at every step of every run.
 """
@@ -7,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.metrics import word_errors
@@ -31,7 +35,7 @@ def greedy_errors(
     """Word errors and reference words over ``items`` in the model's streaming context, as read ``by`` greedy CTC or by
     someone else."""
     errors = words = 0
-    for group, encoded, frames in _encoded(model, items, features):
+    for group, encoded, frames in _encoded(model, [item for item in items if item.tokens], features):
         heard = _ctc_greedy(model.ctc, encoded, frames) if by is None else by(model, encoded, frames)
         for tokens, item in zip(heard, group, strict=True):
             edits = word_errors(tokenizer.decode(item.tokens), tokenizer.decode(tokens))
@@ -50,6 +54,31 @@ def phone_errors(model: SpeechModel, items: Sequence[Item], features: Callable[[
             edits = word_errors(" ".join(map(str, item.pronounced)), " ".join(map(str, found)))
             errors, phones = errors + edits.errors, phones + edits.length
     return errors, phones
+
+
+@torch.no_grad()
+def intents_right(
+    model: SpeechModel,
+    items: Sequence[Item],
+    features: Callable[[Item], Floats],
+    members: NDArray[np.bool_] | None = None,
+) -> tuple[int, int]:
+    """How many of the ``items`` with an intent the head understands, and how many there are; none without a head. A
+    coarse label is understood as any of its ``members`` (L,C). With fusion it reads what greedy CTC does."""
+    right = known = 0
+    meant = [item for item in items if item.intent >= 0]
+    for group, encoded, frames in _encoded(model, meant, features) if model.intent is not None else ():
+        assert model.intent is not None
+        said, pool = model.intent.step(encoded, frames, model.intent.init_state(len(frames)))
+        if model.fusion is not None:
+            read = _ctc_greedy(model.ctc, encoded, frames)
+            counts = torch.tensor([len(tokens) for tokens in read])
+            tokens = pad_sequence([torch.tensor([*each, 0]) for each in read], batch_first=True)  # one at least
+            said = model.intent.read(pool, model.fusion(tokens, counts, encoded, frames), counts)
+        for best, item in zip(said.argmax(1).tolist(), group, strict=True):
+            right += bool(best == item.intent if members is None else members[item.intent, best])
+        known += len(group)
+    return right, known
 
 
 def _encoded(

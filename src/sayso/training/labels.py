@@ -20,7 +20,7 @@ from sayso.core.errors import ConfigError, nearest
 from sayso.core.result import Slot
 from sayso.models.heads import HeadConfig
 from sayso.nlu.tree_grammar import TreeGrammar
-from sayso.nlu.trees import flat_tree, read_trees, respelled, spoken_slots
+from sayso.nlu.trees import Tree, flat_tree, read_trees, respelled, spoken_slots
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 
@@ -135,13 +135,18 @@ def tree_tokens(
     text: str, meaning: tuple[str, Sequence[Slot]] | None, tree: str | None, grammar: TreeGrammar, tokenizer: Tokenizer
 ) -> tuple[int, ...]:
     """What a decoder is to write: ``tree``, else the ``meaning`` (intent and slots) around ``text``; where the schema
-    has no intents, ``text``. Empty where none is known or the schema does not allow it."""
+    has no intents, ``text``. Without ``text`` it is the intent with those slots that the schema has, in their order,
+    which only decoupled trees can say. Empty where none is known or the schema does not allow it."""
     if not grammar.schema.intents:
         parts = read_trees(text)
     elif tree is not None:
         parts = respelled(read_trees(tree), normalise)
-    elif meaning is not None:
+    elif meaning is not None and text:
         parts = flat_tree(text, *meaning)
+    elif meaning is not None:
+        known = [slot for slot in meaning[1] if slot.text and slot.name in grammar.schema.intents.get(meaning[0], ())]
+        inside = tuple(Tree(f"SL:{slot.name}", tuple(slot.text.split())) for slot in known)
+        parts = (Tree(f"IN:{meaning[0]}", inside),)
     else:
         return ()
     return grammar.encode(parts, tokenizer.encode) or ()

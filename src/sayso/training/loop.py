@@ -31,7 +31,7 @@ from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
 from sayso.training.curriculum import Curriculum, ranks_of
 from sayso.training.difficulty import clip_losses, lengths, noisiness
-from sayso.training.greedy import Reader, greedy_errors, phone_errors
+from sayso.training.greedy import Reader, greedy_errors, intents_right, phone_errors
 from sayso.training.noise import noisy
 from sayso.training.objective import Aids, Objective
 from sayso.training.parsing import decoder_greedy
@@ -272,7 +272,8 @@ class Trainer:
 
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
-        streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more."""
+        streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more; and the
+        share of intents that the head has right."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
@@ -280,13 +281,16 @@ class Trainer:
         with self.average.applied(self.raw, ends=ends):
             errors, words = greedy_errors(self.raw, *given, by=self._judge())
             wrong, phones = phone_errors(self.raw, items, self.corpus.features)
+            right, meant = intents_right(self.raw, items, self.corpus.features, self.corpus.members)
         wer = errors / max(1, words)
         mean = {"ends": self.average.count} if ends and self.average.count else {}
         row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)}
         row |= {"valid_per": round(wrong / phones, 4)} if phones else {}
+        row |= {"valid_intent": round(right / meant, 4)} if meant else {}
         self._log({**row, **mean})
         of = f", mean of {self.average.count} ends" if mean else ""
         heard = f", phone error rate {wrong / phones:.3f}" if phones else ""
+        heard += f", {right / meant:.3f} of intents right" if meant else ""
         self.say(f"step {self.progress.step}  valid WER {wer:.3f}{heard} ({len(items)} clips{of})")
         self.progress.best = min(self.progress.best, wer)
         return wer

@@ -117,24 +117,43 @@ def objective(
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
     if teacher is not None and batch.teacher is not None:
         losses["teacher"] = _taught(teacher(passed[-2:][0] if passed else encoded), batch.teacher)
-    if weights.transducer > 0:
+    if weights.transducer > 0 and bool((batch.target_lengths > 0).any()):
         loss = aids.transducer or FullLoss(FullConfig())
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)
     if weights.sequence > 0:
-        heard = Heard(log_probs, rows, encoded, frames)
+        told = batch.target_lengths > 0  # the others say nothing of what was said, which is not silence
+        heard = Heard(log_probs[told], rows[told], encoded[told], frames[told])
         judge = aids.sequence or SequenceLoss(SequenceConfig())
-        losses["sequence"] = judge(model, heard, batch.targets, batch.target_lengths)
-    if model.intent is not None and bool((batch.intent >= 0).any()):
-        meant = model.intent(encoded, frames)
-        losses["intent"] = label_loss(meant, batch.intent, aids.members, smoothing=aids.smoothing)
-    if model.slots is not None and bool((batch.tags >= 0).any()):
-        at = ctc_emission_frames(log_probs, batch.targets, rows, batch.target_lengths) // model.ctc.rate
-        states = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
-        tags = model.slots(states, batch.targets, batch.target_lengths)
-        each = (tags.float().flatten(0, 1), batch.tags.flatten())
-        losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
+        if bool(told.any()):
+            losses["sequence"] = judge(model, heard, batch.targets[told], batch.target_lengths[told])
+    losses |= _heads(model, batch, encoded, frames, log_probs, aids)
     if weights.decoder > 0 and bool((batch.tree_lengths > 0).any()):
         losses |= _decoder(model, batch, encoded, frames, weights)
+    return losses
+
+
+def _heads(
+    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, log_probs: Tensor, aids: Aids
+) -> dict[str, Tensor]:
+    """Intent and slots, over the rows whose meaning is known; slots where CTC first says their tokens."""
+    losses: dict[str, Tensor] = {}
+    meant = model.intent is not None and bool((batch.intent >= 0).any())
+    tagged = model.slots is not None and bool((batch.tags >= 0).any())
+    states, tokens, counts = None, batch.targets, batch.target_lengths
+    if model.fusion is not None and (meant or tagged):
+        tokens, counts = model.fusion.spoilt(tokens, counts)
+        states = model.fusion(tokens, batch.target_lengths, encoded, frames)
+    if model.intent is not None and meant:
+        heard, pool = model.intent.step(encoded, frames, model.intent.init_state(len(frames)))
+        said = heard if states is None else model.intent.read(pool, states, counts)
+        losses["intent"] = label_loss(said, batch.intent, aids.members, smoothing=aids.smoothing)
+    if model.slots is not None and tagged:
+        rate = model.ctc.rate
+        at = ctc_emission_frames(log_probs, batch.targets, frames * rate, batch.target_lengths) // rate
+        spoken = encoded.gather(1, at[:, :, None].expand(-1, -1, encoded.shape[2]))
+        tags = model.slots(spoken, tokens, batch.target_lengths, states)
+        each = (tags.float().flatten(0, 1), batch.tags.flatten())
+        losses["slots"] = functional.cross_entropy(*each, ignore_index=-100, label_smoothing=aids.smoothing)
     return losses
 
 
@@ -194,10 +213,11 @@ def _times(model: SpeechModel, encoded: Tensor, frames: Tensor, labels: Tensor, 
 def _transducer(
     model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float, loss: TransducerLoss
 ) -> Tensor:
-    """The transducer loss on a share of the rows (they come in random order), trimmed to their own longest."""
-    size = encoded.shape[0]
-    rows = torch.nonzero(torch.rand(size) < share)[:, 0]
-    rows = rows if len(rows) else torch.zeros(1, dtype=torch.int64)
+    """The transducer loss on a share of the rows with a transcript (they come in random order), trimmed to their own
+    longest."""
+    told = batch.target_lengths > 0
+    rows = torch.nonzero((torch.rand(len(encoded)) < share) & told)[:, 0]
+    rows = rows if len(rows) else torch.nonzero(told)[:1, 0]
     most_t, most_u = int(frames[rows].max()), max(1, int(batch.target_lengths[rows].max()))
     lengths = batch.target_lengths[rows]
     found: Tensor = loss(model, encoded[rows, :most_t], batch.targets[rows, :most_u], frames[rows], lengths)

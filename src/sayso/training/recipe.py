@@ -33,7 +33,8 @@ class Source(Config):
     for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
     it does not know do without. ``teacher`` is likewise a folder of a teacher's features (``data/teacher.py``).
     ``disfluencies`` of the transcripts (filled pauses, repeats, restarts) are kept, or removed so that the network
-    learns to pass over them.
+    learns to pass over them. ``transcripts`` false: nothing of what was said word by word is learnt from, intents and
+    the values of slots alone (by the intent head and a decoder of decoupled trees), as where no more was labelled.
     """
 
     corpus: str | None = None
@@ -44,6 +45,7 @@ class Source(Config):
     phones: str | None = None
     teacher: str | None = None
     disfluencies: Literal["keep", "remove"] = "keep"
+    transcripts: bool = True
     augment: AugmentConfig | None = None
     clean: bool = True
     copies: int = Field(default=0, ge=0)

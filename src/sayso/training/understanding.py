@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import extractOne
 
 from sayso.core.config import Config
 from sayso.core.errors import DataError
 from sayso.core.result import Example, Slot
 from sayso.models.text_tagger import TextTagger, TextTaggerConfig
 from sayso.nlu.cascade import Guess
+from sayso.nlu.values import SpokenValues, spoken_forms, tag_spans
 from sayso.text.normalise import normalise
 from sayso.training.labels import OUTSIDE, word_tags
 
@@ -60,11 +60,8 @@ class TextUnderstander:
         self.classes: list[Class | None] = [*dict.fromkeys(map(class_of, known)), None]
         names = sorted({slot.name for example in known for slot in example.slots or () if slot.text})
         self.tags = [OUTSIDE, *(f"{mark}-{name}" for name in names for mark in "BI")]
-        self.values: dict[str, dict[str, str]] = {name: {} for name in names}
-        for example in known:
-            for slot in example.slots or ():
-                if slot.text:
-                    self.values[slot.name].setdefault(normalise(slot.text), slot.value)
+        said = [slot for example in known for slot in example.slots or () if slot.text]
+        self.values = SpokenValues(spoken_forms(said), config.alike)
         torch.manual_seed(config.seed)
         self.model: TextTagger = config.model.build(len(self.classes), len(self.tags))
 
@@ -76,7 +73,8 @@ class TextUnderstander:
             return [Guess(intent=None, text=text)]
         self.model.eval()
         classes, tags = self.model(*self.model.rows([words]))
-        slots = self._slots(words, [self.tags[int(i)] for i in tags[0].argmax(-1)])
+        spans = tag_spans([self.tags[int(i)] for i in tags[0].argmax(-1)])
+        slots = [self.values.slot(name, " ".join(words[start:end])) for name, start, end in spans]
         best = torch.topk(classes[0], min(CLASSES, len(self.classes)))
         found = []
         for log_prob, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -91,26 +89,6 @@ class TextUnderstander:
                 )
             )
         return found
-
-    def _slots(self, words: Sequence[str], tags: Sequence[str]) -> list[Slot]:
-        """Slots of a tag sequence; an ``I`` that no ``B`` of its slot precedes begins one."""
-        spans: list[tuple[str, list[str]]] = []
-        before = OUTSIDE
-        for word, tag in zip(words, tags, strict=True):
-            name = tag[2:]
-            if tag != OUTSIDE and (tag.startswith("B-") or before[2:] != name):
-                spans.append((name, [word]))
-            elif tag != OUTSIDE:
-                spans[-1][1].append(word)
-            before = tag
-        return [self._slot(name, " ".join(said)) for name, said in spans]
-
-    def _slot(self, name: str, said: str) -> Slot:
-        forms = self.values[name]
-        if said in forms:
-            return Slot(name=name, value=forms[said], text=said)
-        near = extractOne(said, list(forms), scorer=Levenshtein.normalized_similarity, score_cutoff=self.config.alike)
-        return Slot(name=name, value=said if near is None else forms[near[0]], text=said)
 
 
 def fit(reads: Sequence[Read], config: UnderstandingConfig | None = None) -> TextUnderstander:

@@ -25,6 +25,22 @@ IMPORTERS: Mapping[str, Callable[[Path], str]] = {
 }
 
 
+def recognise(path: Path | str) -> str:
+    """The format of a foreign file: the only one whose importer reads it. ``DomainError`` where none or several do."""
+    found, reasons = [], []
+    for kind in IMPORTERS:
+        try:
+            import_domain(path, kind)
+            found.append(kind)
+        except DomainError as error:
+            reasons.append(f"{kind}: {str(error).replace(str(path), Path(path).name)}")
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DomainError(f"may be {' or '.join(found)}; say which with --format", file=str(path))
+    raise DomainError("no importer reads it: " + "; ".join(reasons), file=str(path))
+
+
 def import_domain(path: Path | str, kind: str) -> str:
     """The domain YAML of a foreign file, checked by reading it back.
 

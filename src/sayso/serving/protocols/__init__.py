@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sayso.serving.adapter import Adapter
-from sayso.serving.protocols import native, rest
+from sayso.serving.protocols import native, page, rest
 
-ADAPTERS: tuple[Adapter, ...] = (native.ADAPTER, rest.ADAPTER)
+ADAPTERS: tuple[Adapter, ...] = (native.ADAPTER, rest.ADAPTER, page.ADAPTER)
