@@ -16,7 +16,7 @@ from sayso.core.errors import BundleError
 from sayso.core.trees import TreeSchema
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.greedy import CtcGreedy, CtcGreedyConfig
-from sayso.export.bundle import export_bundle
+from sayso.export.bundle import amend_bundle, export_bundle
 from sayso.models.assembly import SpeechModel
 from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.models.fusion import FusionConfig
@@ -125,6 +125,9 @@ def test_a_private_bundle_means_the_same_and_holds_nothing_that_writes(parts: An
     assert all(graph not in name for name in manifest.files for graph in ("ctc", "joiner", "predictor", "slots"))
     assert [step.search for step in manifest.passes] == [None, None, None, "parser"]
     assert manifest.figures["verification"]["streamed_agreement"] == 1.0
+    with pytest.raises(BundleError, match="is private, and holds what can write words: ctc, joiner, predictor, slots"):
+        amend_bundle(tmp_path / "open", private=True, out=tmp_path / "pretends")
+        read_bundle(tmp_path / "pretends")
     told, untold = Model(read_bundle(tmp_path / "open")), Model(read_bundle(tmp_path / "b"))
     grammar, slots = TreeGrammar(SCHEMA, parts.tokenizer.pieces), 0
     for clip in parts.clips:

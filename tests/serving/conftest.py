@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sayso.core.result import Result
 @pytest.fixture(scope="session")
 def service() -> Iterator[Server]:
     """One for all tests that change nothing about it."""
-    with serving(engines=2) as found:
+    with serving(engines=2, wyoming_port=0) as found:
         yield found
 
 
@@ -71,11 +70,3 @@ class Truth(dict[str, Result]):
 def truth(home: sayso.Model) -> dict[str, Result]:
     """What the bundle makes of the recordings in this process."""
     return Truth(home)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs of these have not been green yet (benchmarks/LOG.md, 2026-11-29): `make service` runs them."""
-    if os.environ.get("SAYSO_SERVICE_TESTS") != "1":
-        for item in items:
-            if "serving" in item.path.parts:
-                item.add_marker(pytest.mark.skip(reason="tests of the service: `make service` (not green yet)"))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from sayso.core.config import parse
 from sayso.core.errors import BundleError, ConfigError
 from sayso.core.files import whole
-from sayso.core.manifest import FORMAT, Manifest
+from sayso.core.manifest import FORMAT, WRITERS, Manifest
 
 MANIFEST = "bundle.json"
 BUNDLED = "home"
@@ -261,7 +261,9 @@ def _complete(manifest: Manifest, path: Path) -> None:
     for what, name in needed.items():
         if name not in manifest.files:
             raise BundleError(f"{path}: the {what} needs the file {name}, which is missing; {_REMEDY}")
-    for role in ("encoder", "ctc"):
+    if manifest.private and (writers := sorted(set(WRITERS) & set(manifest.graphs))):
+        raise BundleError(f"{path}: is private, and holds what can write words: {', '.join(writers)}; {_REMEDY}")
+    for role in ("encoder",) if manifest.private else ("encoder", "ctc"):
         if role not in manifest.graphs:
             raise BundleError(f"{path}: the graph '{role}' is missing and nothing runs without it; {_REMEDY}")
     for step in manifest.passes:

@@ -30,6 +30,7 @@ Role = Literal[
     "slots",
 ]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames
 ROLES: tuple[str, ...] = get_args(Role)
+WRITERS: tuple[Role, ...] = ("ctc", "phones", "predictor", "joiner", "slots")  # what can tell a speech word by word
 WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its graphs take any number of frames
 
 

@@ -21,7 +21,7 @@ from sayso.core.bundle import read_bundle, write_bundle
 from sayso.core.card import CARD, card
 from sayso.core.config import Config
 from sayso.core.errors import BundleError
-from sayso.core.manifest import WHOLE, IntentSpec, Manifest, PassSpec, Role
+from sayso.core.manifest import WHOLE, WRITERS, IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
 from sayso.decoding.open_slots import OpenSlotConfig
@@ -43,7 +43,6 @@ Floats = NDArray[np.float32]
 CALIBRATION, TOKENIZER = "calibration.json", "tokenizer.model"
 OPEN, WORDS = "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
-_WRITERS: tuple[Role, ...] = ("ctc", "phones", "predictor", "joiner", "slots")  # what can tell word by word
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
@@ -120,7 +119,7 @@ def export_bundle(
     if automaton is None or not automaton.lexicon:
         unused = (*unused, "phones")
     if config.private:
-        unused = (*unused, *_WRITERS)
+        unused = (*unused, *WRITERS)
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
         graphs["encoder"] = quantise(

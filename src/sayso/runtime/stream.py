@@ -272,8 +272,10 @@ class Stream:
             self._open_rows.append(heard.grammar if self._engine.open_slots.by_sound else heard.log_probs)
 
     def _utterance(self, best: Hypothesis) -> Utterance:
-        speech_s = self._nonblank * self._engine.ctc_frame_s
-        if self._nonblank < self._engine.limits.min_nonblank and not self._engine.manifest.private:
+        # where nobody reads along there are no frames that say something: what was heard may all be speech
+        private = self._engine.manifest.private
+        speech_s = self.audio_s if private else self._nonblank * self._engine.ctc_frame_s
+        if self._nonblank < self._engine.limits.min_nonblank and not private:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s

@@ -81,7 +81,7 @@ async def start(config: ServeConfig) -> Running:
         site = Site(service, Gate(config.auth, (config.host,)))
         server = _server(config, site)
         await hub.open()
-        listeners = [found for adapter in ADAPTERS if (found := await adapter.listen(site)) is not None]
+        listeners = {adapter.name: found for adapter in ADAPTERS if (found := await adapter.listen(site)) is not None}
         task = asyncio.create_task(server.serve(sockets=[doors]))
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
@@ -94,7 +94,8 @@ async def start(config: ServeConfig) -> Running:
         doors.close()
         raise
     port: int = doors.getsockname()[1]
-    running = Running(service, _endpoints(config, port), port, [server, task, listeners])
+    endpoints = _endpoints(config, port) + [_address(name, listener) for name, listener in listeners.items()]
+    running = Running(service, endpoints, port, [server, task, [*listeners.values()]])
     say("ready", port=port, engines=config.engines)
     return running
 
@@ -260,3 +261,8 @@ def _endpoints(config: ServeConfig, port: int) -> list[str]:
     words = [words for adapter in ADAPTERS for words in adapter.endpoints]
     words += ["http /health/ready", *(["http /metrics"] if config.telemetry.metrics else [])]
     return [f"{kind}{secure}://{host}:{port}{path}" for kind, _, path in (word.partition(" ") for word in words)]
+
+
+def _address(name: str, listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return f"tcp://[{host}]:{port} ({name})" if ":" in host else f"tcp://{host}:{port} ({name})"
