@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: service demo test lint types suite soak wheel clean
+.PHONY: demo test lint types suite soak wheel clean
 
 demo: .venv/ready
 	.venv/bin/sayso understand examples/*.flac
@@ -20,13 +20,9 @@ types: .venv-dev/ready
 suite: .venv-dev/ready
 	.venv-dev/bin/python -m pytest -n 2
 
-# tests of the service, until a whole run of them is green (benchmarks/LOG.md)
-service: .venv-dev/ready
-	SAYSO_SERVICE_TESTS=1 .venv-dev/bin/python -m pytest tests/serving
-
 # what takes long: the service under ten thousand utterances (SAYSO_SOAK=NUMBER for fewer)
 soak: .venv-dev/ready
-	SAYSO_SERVICE_TESTS=1 .venv-dev/bin/python -m pytest -m soak tests/serving
+	.venv-dev/bin/python -m pytest -m soak tests/serving
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sayso needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 2; }

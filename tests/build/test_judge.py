@@ -32,3 +32,16 @@ def test_the_delay_is_that_of_clean_clips_that_were_read_rightly() -> None:
     assert fitted.delay_s == pytest.approx(0.18, abs=0.011)
     few, _ = calibrate([*clips[:7], *others, wrong], known, BuildConfig(), lambda text: None)
     assert few.delay_s == known.delay_s
+
+
+def test_heads_do_not_decide_who_is_refused() -> None:
+    """Here they tell right from wrong by themselves, as they do wherever all commands are synthetic."""
+    told = []
+    for number in range(40):
+        right = number % 2 == 0
+        item = heard(0.1, 0.25)
+        evidence = Evidence(margin=0.5 + (0.01 if right else -0.01) * (number % 5), head=-0.01 if right else -9.0)
+        told.append(Heard(item.clip, item.result, Outcome(evidence=evidence, intent="stop" if right else "go")))
+    fitted, _ = calibrate(told, Calibration(), BuildConfig(), lambda text: None)
+    assert fitted.confidence(Evidence(margin=0.5, head=-9.0)) == fitted.confidence(Evidence(margin=0.5, head=0.0))
+    assert fitted.weights["margin"] > 0

@@ -220,3 +220,13 @@ def test_chosen_thresholds_beat_always_accepting_and_halve_the_error_at_ninety_p
     )
     kept = confidence >= np.quantile(confidence, 0.1)
     assert np.mean(~correct[kept]) < 0.6 * np.mean(~correct)
+
+
+def test_a_moment_moves_the_odds_and_not_the_order() -> None:
+    fitted = Calibration(weights={"margin": 2.0}, bias=-1.0, calibrated_on="test")
+    plain = [fitted.confidence(Evidence(margin=margin)) for margin in (-1.0, 0.0, 0.5, 2.0)]
+    moved = [fitted.confidence(Evidence(margin=margin), math.log(9.0)) for margin in (-1.0, 0.0, 0.5, 2.0)]
+    for before, after in zip(plain, moved, strict=True):
+        assert before is not None and after is not None
+        assert after / (1 - after) == pytest.approx(9.0 * before / (1 - before))
+    assert Calibration().confidence(Evidence(margin=1.0), 2.0) is None

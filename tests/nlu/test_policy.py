@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sayso.core.result import Slot
 from sayso.nlu.calibration import Evidence
-from sayso.nlu.policy import Decision, PolicyConfig, Situation, decide, default_prompt
+from sayso.nlu.policy import Decision, Doubt, PolicyConfig, Situation, decide, default_prompt, doubt_of, question
 
 CONFIG = PolicyConfig(accept=0.7, reject=0.3, margin=-0.1, min_speech_s=0.1, min_snr_db=0.0)
 GOOD, BAD = Evidence(margin=0.5), Evidence(margin=-0.5)
@@ -79,3 +79,26 @@ def test_invariants(situation: Situation) -> None:
 def test_thresholds_in_the_wrong_order_are_refused() -> None:
     with pytest.raises(ValidationError, match="must not lie above"):
         PolicyConfig(accept=0.2, reject=0.5)
+
+
+def _slot(name: str, value: str, confidence: float = 0.9, source: str = "list:x") -> Slot:
+    return Slot(name=name, value=value, text=value.replace("_", " "), confidence=confidence, source=source)
+
+
+def test_doubt_is_about_the_slot_in_which_a_close_rival_differs() -> None:
+    best = (_slot("area", "kitchen", 0.2), _slot("door", "front_door"))
+    rival = (_slot("area", "kitchen"), _slot("door", "side_door"))
+    both = (_slot("area", "garage"), _slot("door", "side_door"))
+    assert doubt_of(best, [both, rival]) == Doubt("door", ("front_door", "side_door"), ("front door", "side door"))
+    assert doubt_of(best, [both, rival[:1]]) == Doubt("area", ("kitchen",), ("kitchen",)), "the least confident"
+    assert doubt_of((_slot("mode", "eco", 0.1, "template"),)) is None and doubt_of(()) is None
+
+
+def test_a_question_names_two_values_in_the_words_of_the_domain() -> None:
+    doubt = Doubt("door", ("front_door", "side_door"), ("front door", "side door"))
+    unsure = Situation(intent="lock", clarify="Lock which door?", confidence=0.5, doubt=doubt)
+    assert decide(unsure, CONFIG).prompt == "Lock which door: front door or side door?"
+    one = Situation(intent="lock", clarify="Lock which door?", confidence=0.5, doubt=Doubt("door", ("x",), ("gate",)))
+    assert decide(one, CONFIG).prompt == "Lock which door?" and question(one) == "Lock which door: gate?"
+    own = Situation(intent="lock", slots=(_slot("door", "front_door"),), confidence=0.5, doubt=doubt)
+    assert decide(own, CONFIG).prompt == "Lock, door: front door or side door. Is that right?"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Page, browser, ready, spoken
 from live_service import ROOT, SPEECH, Server, serving
 from numpy.typing import NDArray
 
@@ -18,8 +19,28 @@ from sayso.core.result import Result
 @pytest.fixture(scope="session")
 def service() -> Iterator[Server]:
     """One for all tests that change nothing about it."""
-    with serving(engines=2) as found:
+    with serving(engines=2, wyoming_port=0) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the microphone of a browser hears."""
+    return spoken(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture(scope="session")
+def tab(sound: Path) -> Iterator[Page]:
+    """One browser for all tests that need no other."""
+    with browser(sound) as page:
+        yield page
+
+
+@pytest.fixture
+def page(tab: Page, service: Server) -> Page:
+    """The web page of the service that all share, ready."""
+    ready(tab, service.url)
+    return tab
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +70,3 @@ class Truth(dict[str, Result]):
 def truth(home: sayso.Model) -> dict[str, Result]:
     """What the bundle makes of the recordings in this process."""
     return Truth(home)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs of these have not been green yet (benchmarks/LOG.md, 2026-11-29): `make service` runs them."""
-    if os.environ.get("SAYSO_SERVICE_TESTS") != "1":
-        for item in items:
-            if "serving" in item.path.parts:
-                item.add_marker(pytest.mark.skip(reason="tests of the service: `make service` (not green yet)"))

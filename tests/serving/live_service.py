@@ -35,11 +35,17 @@ class Server:
         self.config = parse(ServeConfig, config, where="test")
         self.loop = asyncio.new_event_loop()
         self._up: Future[server.Running] = Future()
+        self._told = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.running = self._up.result(300)  # on a machine that trains beside it
         self.port = self.running.port
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def wyoming_port(self) -> int:
+        (line,) = [line for line in self.running.endpoints if line.startswith("tcp://")]
+        return int(line.split()[0].rpartition(":")[2])
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -60,8 +66,14 @@ class Server:
         self.loop.call_soon_threadsafe(lambda: found.set_result(function()))
         return found.result(60)
 
+    def drain(self) -> None:
+        """Tell it to stop, once: told again it would stop at once, and this process with it."""
+        if not self._told:
+            self._told = True
+            self.loop.call_soon_threadsafe(self.running.stop)
+
     def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.running.stop)
+        self.drain()
         self._thread.join(120)
         assert not self._thread.is_alive(), "the service did not stop"
 

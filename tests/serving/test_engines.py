@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPException
@@ -17,11 +21,16 @@ import numpy as np
 import pytest
 from live_service import Server, eventually, pcm16, serving, timeless
 from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed
 
 from sayso.core.result import Result
+from sayso.decoding.open_words import OpenWords
+from sayso.runtime.load import load
+from sayso.runtime.model import Model
+from sayso.serving import engine, pool
 from sayso.serving.client import Client, ServiceError
 from sayso.serving.refusal import Refusal
-from sayso.serving.wire import HEADER, Frame, Kind, Unpacker, pack
+from sayso.serving.wire import HEADER, Frame, Kind, Opening, Unpacker, pack
 
 Speech = dict[str, NDArray[np.float32]]
 NAME = "turn-on-the-kitchen-lights"
@@ -129,20 +138,20 @@ def test_tls(secure: Server, speech: Speech) -> None:
 
 def test_admission_goes_by_what_was_measured(secure: Server) -> None:
     """The measured work per second of audio bounds the streams; the first always fits."""
-    pool = secure.running.service.pool
-    (engine,) = pool.engines
-    assert engine.rtf > 0  # from running warm
-    expected, taken = max(1, int(pool.limits.headroom / engine.rtf)), []
+    seats = secure.running.service.pool
+    (one,) = seats.engines
+    assert one.rtf > 0  # from running warm
+    expected, taken = max(1, int(seats.limits.headroom / one.rtf)), []
 
     def fill() -> int:
         with suppress(Refusal):
             while True:
-                taken.append(pool.seat())
+                taken.append(seats.seat())
         return len(taken)
 
     assert secure.call(fill) == expected
     secure.call(lambda: [seat.release() for seat in taken])
-    assert pool.seats == 0
+    assert seats.seats == 0
 
 
 def test_an_engine_does_what_it_can_with_wrong_packets(service: Server, speech: Speech) -> None:
@@ -167,3 +176,84 @@ def test_an_engine_does_what_it_can_with_wrong_packets(service: Server, speech: 
             return code, (await other.result()).text
 
     assert asyncio.run(run()) == ("bad_audio", "turn on the kitchen lights")
+
+
+def test_a_crowd_that_ends_at_once_does_not_silence_an_engine(
+    home: Model, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finals are spread over turns, first come, first served; between them the engine does everything else."""
+    monkeypatch.setattr(engine, "FINALS_S", 0.0)
+    monkeypatch.setattr(engine, "STATS_S", 0.0)
+    inbox: Any = queue.SimpleQueue()
+    said: list[Frame] = []
+    unpacker = Unpacker()
+    works = engine.Engine(inbox, lambda data: said.extend(unpacker.feed(data)))
+    works._models[1] = home
+    order, sound = (3, 1, 2), speech[NAME][:8000].astype("<f4").tobytes()
+    opening = Opening(edition=1, sample_rate=16000, partials=False).model_dump_json().encode()
+    for now, stream in enumerate(order):
+        for kind, payload in ((Kind.OPEN, opening), (Kind.FLOAT, sound), (Kind.END, b"")):
+            inbox.put((float(now), Frame(kind, stream, payload)))
+    thread = threading.Thread(target=works.run)
+    thread.start()
+    eventually(lambda: sum(frame.kind is Kind.DONE for frame in said) == len(order), 300)
+    inbox.put(None)
+    thread.join()
+    results = [place for place, frame in enumerate(said) if frame.kind is Kind.RESULT]
+    assert [said[place].stream for place in results] == list(order)
+    for before, after in itertools.pairwise(results):
+        assert Kind.STATS in {frame.kind for frame in said[before:after]}
+
+
+def test_an_engine_is_warm_with_its_dictionary() -> None:
+    """The first open slot that anybody fills must not wait for it."""
+    model = load("home")
+    assert isinstance(model.engine.open_slots, OpenWords) and model.engine.open_slots._search is None
+    assert engine.warm(model) > 0
+    assert model.engine.open_slots._search is not None
+
+
+@pytest.fixture(scope="module")
+def brief() -> Iterator[Server]:
+    """With short deadlines, and a service that soon takes a silent engine for dead."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "SILENCE_S", 6.0)
+        with serving(limits={"session_s": 3.0, "final_s": 2.0}) as found:
+            yield found
+
+
+def test_a_silent_engine_is_replaced(brief: Server, speech: Speech) -> None:
+    """Stopped in its tracks: the client's deadline holds, and another process takes the place."""
+    (one,) = brief.running.service.pool.engines
+    eventually(lambda: brief.running.service.ready, 300)
+    victim = one.pid
+    assert victim is not None
+
+    async def stream() -> None:
+        async with brief.client().connect() as connection:
+            stream = await connection.start()
+            os.kill(victim, signal.SIGSTOP)
+            await stream.send(pcm16(speech[NAME][:8000]))
+            await stream.end()
+            await stream.result()
+
+    with pytest.raises(ServiceError) as late:
+        asyncio.run(stream())
+    assert late.value.code == "deadline" and late.value.retry_after_s is not None
+    eventually(lambda: one.pid != victim and brief.running.service.ready, 300)
+
+
+def test_a_session_ends(brief: Server, speech: Speech) -> None:
+    async def talk() -> str:
+        async with brief.client().connect() as connection:
+            await connection.start()
+            with suppress(ConnectionClosed):
+                while True:  # never silent
+                    await connection.socket.send(pcm16(speech[NAME][:1600]))
+                    await asyncio.sleep(0.1)
+            assert connection.socket.close_code == 1008
+            return str(connection.socket.close_reason)
+
+    began = time.monotonic()
+    assert asyncio.run(talk()) == "timeout"
+    assert time.monotonic() - began >= 2.9

@@ -37,13 +37,13 @@ LIMITS: dict[str, Any] = {
     "connections": 16,
     "connections_per_key": 3,
     "header_s": 2.0,
-    "body_s": 2.0,
+    "body_s": 4.0,
     "body_bytes": 200_000,
     "message_bytes": 65_536,
     "messages_per_s": 100.0,
-    "first_audio_s": 1.0,
-    "idle_s": 2.0,
-    "send_s": 1.5,
+    "first_audio_s": 4.0,
+    "idle_s": 6.0,
+    "send_s": 4.0,
     "utterance_s": 6.0,
     "rate": 8.0,
     "burst_s": 1.0,
@@ -158,22 +158,30 @@ def test_a_name_that_is_not_ours_is_refused_without_keys(service: Server) -> Non
 def test_no_room(strict: Server) -> None:
     """The fourth of one key gets 429, the fifth of all 503; both before the upgrade, at once, with Retry-After."""
 
+    async def talk(link: Any) -> None:  # so that no place comes free for being idle
+        await link.send(START)
+        while True:
+            await link.send(bytes(320))
+            await asyncio.sleep(0.3)
+
     async def fill() -> None:
-        async with AsyncExitStack() as open_ones:
-            for key in ("new", "old", "new"):
-                await open_ones.enter_async_context(ws(strict, key))
-            for key, status in (("new", 429), ("other", 101), ("other", 503)):
+        async with asyncio.TaskGroup() as talking, AsyncExitStack() as open_ones:
+            tasks = []
+            for key, status in (*[("new", 101)] * 3, ("old", 429), ("other", 101), ("other", 503)):
                 began = time.monotonic()
                 try:
-                    await open_ones.enter_async_context(ws(strict, key))
+                    link = await open_ones.enter_async_context(ws(strict, key))
+                    tasks.append(talking.create_task(talk(link)))
                     assert status == 101
                 except InvalidStatus as refused:
                     assert refused.response.status_code == status
                     assert int(refused.response.headers["Retry-After"]) >= 1
-                    assert time.monotonic() - began < 3.0  # 50 ms where nothing else runs: benchmarks/serve.py
+                    assert time.monotonic() - began < 5.0  # 50 ms where nothing else runs: benchmarks/serve.py
             with pytest.raises(ServiceError) as also:
                 await asyncio.to_thread(strict.client(KEYS["admin"]).understand, RECORDING)
             assert also.value.status == 503 and also.value.retry_after_s is not None
+            for task in tasks:
+                task.cancel()
 
     asyncio.run(fill())
     free(strict)
@@ -211,8 +219,10 @@ def test_silent_clients_are_sent_away(strict: Server) -> None:
         return time.monotonic() - began
 
     async def all_of_them() -> None:
-        for messages, seconds in (((), 1.0), ((START,), 1.0), ((START, bytes(3200)), 2.0)):
-            assert 0.9 * seconds < await wait(*messages) < 5 * seconds
+        cases = (((), 4.0), ((START,), 4.0), ((START, bytes(3200)), 6.0))
+        waits = await asyncio.gather(*(wait(*messages) for messages, _ in cases))
+        for waited, (_, seconds) in zip(waits, cases, strict=True):
+            assert 0.9 * seconds < waited < 5 * seconds
 
     asyncio.run(all_of_them())
 

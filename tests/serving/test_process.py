@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 from live_service import ROOT, eventually, pcm16
 from numpy.typing import NDArray
+from other_clients import VoskClient, raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -29,13 +31,14 @@ KEY = "sayso-CANARY-key-0"
 CANARY = "CANARY-7731"
 NAME = "turn-on-the-kitchen-lights"
 SAID = ("kitchen", "lights")  # of the recording: no intent and no slot is called so
-STREAMS = 10
+STREAMS = 50
 CONFIG = """
 host = "127.0.0.1"
+wyoming_port = 0
 [limits]
 admission = "fixed"
-final_s = 120
-drain_s = 120
+final_s = 300
+drain_s = 300
 idle_s = 300
 first_audio_s = 300
 [telemetry]
@@ -97,7 +100,7 @@ def test_a_life(tmp_path: Path, speech: dict[str, NDArray[np.float32]], truth: d
         metrics = found.client.get("/metrics")
         assert 'slu_streams_total{outcome="ok",protocol="rest"} 1.0' in metrics
         results = asyncio.run(drained(found, pcm16(speech[NAME]), STREAMS))
-        assert found.process.wait(120) == 0
+        assert found.process.wait(300) == 0
         assert len(results) == STREAMS and {result.text for result in results} == {truth[NAME].text}
         rows = _usage(found.usage)
         assert len(rows) >= STREAMS + 1 and {row["key"] for row in rows} == {"panel"}
@@ -146,6 +149,34 @@ def _plant(found: Process) -> None:
                         await link.recv()
 
     asyncio.run(talk())
+    _plant_elsewhere(found, recording.read_bytes())
+
+
+def _plant_elsewhere(found: Process, recording: bytes) -> None:
+    """In the words of other protocols; none of these becomes a stream that ends well."""
+    client = openai.OpenAI(base_url=found.url + "/v1", api_key=KEY, max_retries=0)
+    wrong: tuple[dict[str, Any], ...] = (
+        {"file": (CANARY, CANARY.encode()), "prompt": CANARY},
+        {"response_format": CANARY},
+        {"language": CANARY},
+        {"extra_body": {CANARY: "x", "slu": CANARY}},
+    )
+    for fields in wrong:
+        with pytest.raises(openai.BadRequestError):
+            client.audio.transcriptions.create(**{"model": CANARY, "file": ("x", recording), **fields})
+    for config in ({"model": CANARY}, {"slu": {CANARY: 1}}, {"sample_rate": CANARY}):
+        with VoskClient(int(found.url.rpartition(":")[2]), KEY) as vosk:
+            vosk.config(**config)
+            assert "error" in vosk.ask(bytes(3200))
+    eventually(lambda: "(wyoming)" in found.said())
+    port = int(found.said().partition("tcp://127.0.0.1:")[2].split()[0])
+    for event in ({"type": CANARY, "data": CANARY}, {"type": "transcribe", "data": {"name": CANARY}}):
+        with raw(port) as wyoming:
+            wyoming.send({"type": "transcript", "data": {"text": CANARY, "context": {CANARY: CANARY}}})
+            assert CANARY in str(wyoming.read())  # the context comes back
+            wyoming.send(event)
+            wyoming.start()
+            wyoming.ended()
 
 
 async def drained(found: Process, sound: bytes, streams: int) -> list[Result]:
@@ -176,7 +207,7 @@ async def drained(found: Process, sound: bytes, streams: int) -> list[Result]:
                     await link.recv()
             closed.append(link.close_code)
 
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(600):
         tasks = [asyncio.create_task(speak()) for _ in range(streams)]
         waiting = asyncio.create_task(idle())
         await spoken.wait()

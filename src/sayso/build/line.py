@@ -252,6 +252,7 @@ def _export(
         intents=tuple(
             IntentSpec(name=name, risk=spec.risk, clarify=spec.clarify) for name, spec in job.domain.intents.items()
         ),
+        source=None if job.domain.path is None else str(job.domain.path),
         calibration=start,
         open_slots=_open_slots(job),
         policy={"kind": "thresholds", "margin": start.offset},

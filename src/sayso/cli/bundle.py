@@ -1,15 +1,19 @@
-"""``sayso bundle show|verify``: what a bundle says about itself, and whether it is whole."""
+"""``sayso bundle show|verify|update|rollback``: what a bundle says about itself, whether it is whole, and changing what
+it understands without training."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sayso.cli.console import BOLD, rows, say, styled
+from sayso.cli.console import BOLD, note, rows, say, styled
+from sayso.cli.understand import read_lists
+from sayso.core.errors import UsageError
 
-app = typer.Typer(help="Look into a bundle.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look into a bundle, or change it.", no_args_is_help=True, rich_markup_mode=None)
 _PLACE = typer.Argument(help="A bundle: folder, zip, or 'home' for the one inside.")
 
 
@@ -33,6 +37,7 @@ def show(
     risky = [item.name for item in manifest.intents if item.risk == "confirm"]
     facts = [
         ("domain", manifest.domain or f"none: {'understanding without one' if by_network else 'transcription only'}"),
+        ("revision", f"{manifest.revision}, {'carries' if manifest.source else 'without'} its domain file"),
         ("languages", ", ".join(manifest.languages)),
         ("intents", ", ".join(item.name for item in manifest.intents) or "-"),
         ("asks before", ", ".join(risky) or "-"),
@@ -59,6 +64,52 @@ def verify(bundle: Annotated[str, _PLACE] = "home") -> int:
 
     model = load(bundle)
     say(f"ok: {model.manifest.name}, {len(model.manifest.files)} files, sha256 {model.manifest.sha256}")
+    return 0
+
+
+@app.command("update")
+def update(
+    bundle: Annotated[str, _PLACE],
+    domain: Annotated[Path | None, typer.Option(help="A domain in place of the one that the bundle carries.")] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", metavar="NAME=FILE", help="Values for a list; one a line.")
+    ] = None,
+    sentences: Annotated[
+        list[str] | None,
+        typer.Option("--sentence", metavar="INTENT=TEMPLATE", help="One more sentence of an intent, old or new."),
+    ] = None,
+    lm: Annotated[Path | None, typer.Option(help="A language model of words (ARPA) for the free text.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; default: in place of the old one.")] = None,
+) -> int:
+    """Change what a bundle understands, without training; 'rollback' undoes it."""
+    from sayso.core.bundle import BUNDLED
+    from sayso.operations.update import Change, update_bundle
+    from sayso.runtime.load import resolve
+
+    more: dict[str, tuple[str, ...]] = {}
+    for item in sentences or []:
+        intent, found, template = item.partition("=")
+        if not found or not intent or not template:
+            raise UsageError(f"--sentence {item}: write INTENT=TEMPLATE, for example 'lock=bolt the {{door}}'")
+        more[intent] = (*more.get(intent, ()), template)
+    change = Change(domain=domain, lists=read_lists(lists or []), sentences=more, lm=lm)
+    if bundle == BUNDLED and out is None:
+        raise UsageError("the bundle inside is not changed in place; give --out")
+    written = update_bundle(resolve(bundle), change, out=out, say=note)
+    say(f"ok: {written.name}, revision {written.revision}, sha256 {written.sha256}")
+    return 0
+
+
+@app.command("rollback")
+def rollback(
+    bundle: Annotated[str, _PLACE],
+    out: Annotated[Path | None, typer.Option(help="Where to write it; default: in its place.")] = None,
+) -> int:
+    """Undo the last update, byte for byte."""
+    from sayso.operations.update import rollback_bundle
+
+    written = rollback_bundle(bundle, out=out)
+    say(f"ok: {written.name}, revision {written.revision}, sha256 {written.sha256}")
     return 0
 
 

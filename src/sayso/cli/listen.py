@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sayso.audio.vad import Endpointer
     from sayso.core.result import Result
     from sayso.runtime.model import Model
+    from sayso.runtime.session import Session
     from sayso.runtime.stream import Stream
 
 BLOCK_S = 0.1
@@ -27,6 +28,7 @@ LEAD_BLOCKS = 6  # what was heard before speech was sure: its first sounds are i
 def listen(
     bundle: Annotated[str, typer.Option(help="A bundle: folder, zip, or 'home' for the one inside.")] = "home",
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines, partial results too.")] = False,
+    session: Annotated[bool, typer.Option("--session", help="A dialogue: what was said before counts.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long; default: at Ctrl-C.", min=0.1)] = None,
 ) -> int:
     """Understand what is said into the microphone."""
@@ -42,7 +44,7 @@ def listen(
     if seconds is not None:
         heard = itertools.islice(heard, max(1, round(seconds / BLOCK_S)))
     live = Live()
-    for result in hear(model, heard, EndpointConfig().build()):
+    for result in hear(model.session() if session else model, heard, EndpointConfig().build()):
         if result.final:
             live.end()
             show(result, "microphone", as_json)
@@ -53,7 +55,7 @@ def listen(
     return 0
 
 
-def hear(model: Model, blocks: Iterable[NDArray[Any]], endpointer: Endpointer) -> Iterator[Result]:
+def hear(model: Model | Session, blocks: Iterable[NDArray[Any]], endpointer: Endpointer) -> Iterator[Result]:
     """Partials (when they change) and one final result per utterance of an endless stream at the model's rate.
 
     Blocks without speech cost only the voice detector; a few of them are kept, because speech begins before it is

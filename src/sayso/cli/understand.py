@@ -14,7 +14,7 @@ from sayso.core.errors import AudioError, UsageError
 if TYPE_CHECKING:
     from sayso.core.result import Result, Slot
     from sayso.runtime.lists import Lists
-    from sayso.runtime.model import Model
+    from sayso.runtime.stream import Stream
 
 
 def understand(
@@ -27,21 +27,24 @@ def understand(
         list[str] | None,
         typer.Option("--list", metavar="NAME=FILE", help="Slot values in place of the domain's; one a line."),
     ] = None,
+    session: Annotated[bool, typer.Option("--session", help="The recordings are turns of one dialogue.")] = False,
 ) -> int:
     """Understand recordings: text, intent, slots, confidence, decision, latency."""
+    from sayso.runtime.blocks import blocks, through
     from sayso.runtime.load import load
 
     replaced = read_lists(lists or [])
     model = load(bundle)
     model.stream(replaced)  # a wrong list is a mistake of the command line, before any file
-    failed = False
+    dialogue, failed = model.session(replaced), False
     for path in audio:
         try:
             with hushed():
+                opened = dialogue.stream() if session else model.stream(replaced)
                 if stream:
-                    result, titled = _streamed(model, path, chunk_ms, replaced, as_json)
+                    result, titled = _streamed(opened, path, model.manifest.sample_rate, chunk_ms, as_json)
                 else:
-                    result, titled = model.understand(path, lists=replaced), False
+                    result, titled = through(opened, blocks(path, None, model.manifest.sample_rate)), False
         except AudioError as error:
             complain(error)
             failed = True
@@ -77,15 +80,15 @@ def read_lists(given: list[str]) -> Lists:
     return lists
 
 
-def _streamed(model: Model, path: str, chunk_ms: int, lists: Lists, as_json: bool) -> tuple[Result, bool]:
+def _streamed(stream: Stream, path: str, sample_rate: int, chunk_ms: int, as_json: bool) -> tuple[Result, bool]:
     """Feed a file in packets, as fast as it goes; every change of the partial is shown.
 
     Also says whether the file's name has been printed, above the first partial.
     """
     from sayso.audio import decode
 
-    stream, live, last = model.stream(lists), Live(), None
-    for block in decode.blocks(path, model.manifest.sample_rate, chunk_ms / 1000):
+    live, last = Live(), None
+    for block in decode.blocks(path, sample_rate, chunk_ms / 1000):
         partial = stream.accept(block)
         if as_json:
             if partial.text and (partial.stable, partial.text) != last:

@@ -47,6 +47,11 @@ class Bundle:
             raise BundleError(f"{self.where}: {name} changed while the bundle was open; load it again")
         return data
 
+    def manifest_text(self) -> bytes:
+        """``bundle.json`` as it stands."""
+        with self._source.open(MANIFEST) as stream:
+            return stream.read()
+
     @property
     def size_bytes(self) -> int:
         """All listed files together."""
@@ -100,18 +105,23 @@ def write_bundle(manifest: Manifest, files: Mapping[str, bytes], out: Path | str
     manifest = manifest.model_copy(update={"sha256": _own_hash(manifest.model_dump(mode="json"))})
     _complete(manifest, out)
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-    contents = {MANIFEST: text.encode(), **files}
-    zipped = out.suffix == ".zip"
+    write_verbatim(text.encode(), files, out)
+    return manifest
+
+
+def write_verbatim(manifest: bytes, files: Mapping[str, bytes], out: Path | str) -> None:
+    """Write a manifest's text and its ``files`` as they are, as ``write_bundle`` does in the end; the same errors."""
+    out = Path(out)
+    contents = {MANIFEST: manifest, **dict(sorted(files.items()))}
     check_target(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if zipped:
+        if out.suffix == ".zip":
             _write_zip(contents, out)
         else:
             _write_folder(contents, out)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written ({error.strerror}); choose another place for the bundle") from None
-    return manifest
 
 
 def copy_bundle(bundle: Bundle, out: Path | str) -> Manifest:

@@ -74,7 +74,7 @@ class PassSpec(Config):
 
 
 class IntentSpec(Config):
-    """An intent, in the order of the intent head's classes; ``risk`` and ``clarify`` steer the policy."""
+    """An intent; ``risk`` and ``clarify`` steer the policy."""
 
     name: str
     risk: Literal["none", "confirm"] = "none"
@@ -103,7 +103,10 @@ class Manifest(Config):
     tokenizer: str = "tokenizer.model"
     automaton: tuple[str, ...] = ()  # files of the compiled domain; empty: transcription only
     domain: str | None = None
+    source: str | None = None  # the domain file or folder that was compiled, where the bundle carries it
+    revision: int = Field(default=0, ge=0)  # how often it was updated; history/N has what revision N had else
     intents: tuple[IntentSpec, ...] = ()
+    classes: tuple[str, ...] = ()  # of the intent head, where an update has changed the intents; empty: those
     tags: tuple[str, ...] = ()  # classes of the slot head
     values: dict[str, dict[str, str]] = Field(default_factory=dict)  # slot to its spoken forms to their values
     private: bool = False  # it gives no words of what was said: no graph that could write them is in it
@@ -122,6 +125,11 @@ class Manifest(Config):
     licence: str = "Apache-2.0"
     files: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def intent_classes(self) -> tuple[str, ...]:
+        """What the intent head's classes mean, in their order; one more is everything else."""
+        return self.classes or tuple(spec.name for spec in self.intents)
 
     @property
     def hears_whole(self) -> bool:

@@ -18,15 +18,14 @@ from pydantic import Field
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.automaton import Automaton
 from sayso.core.bundle import read_bundle, write_bundle
+from sayso.core.card import CARD, card
 from sayso.core.config import Config
 from sayso.core.errors import BundleError
 from sayso.core.manifest import WHOLE, WRITERS, IntentSpec, Manifest, PassSpec, Role
-from sayso.decoding.arpa import load_ngram, read_arpa, save_ngram
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.decoding.open_words import OpenWordsConfig
-from sayso.export.card import card
 from sayso.export.onnx import Exported, export_graphs, hears_whole
 from sayso.export.quantise import quantise
 from sayso.export.verify import verify_bundle, verify_graphs
@@ -35,12 +34,14 @@ from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.automaton_io import save_automaton
 from sayso.nlu.calibration import Calibration
+from sayso.nlu.carried import carry
+from sayso.runtime.language import LM, packed
 from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
-CARD, CALIBRATION, TOKENIZER = "README.md", "calibration.json", "tokenizer.model"
-LM, OPEN, WORDS = "lm.npz", "open.npz", "words.json"
+CALIBRATION, TOKENIZER = "calibration.json", "tokenizer.model"
+OPEN, WORDS = "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
@@ -55,6 +56,7 @@ class ExportConfig(Config):
     endpoint. ``whole``: utterances up to ``whole_s`` of ``stream`` are heard again whole at the endpoint, where the
     encoder gains by that and the search of the text does not depend on chunks. ``calibration`` may
     be a base model's (temperature and offset only); confidences stay null until it says what it was fitted on.
+    ``source`` is the domain file or folder that was compiled, for the bundle to carry.
     ``values`` say, slot by slot, for which value spoken words stand, where no domain does. ``private``: the bundle
     gives intents and values of slots and never words, because no graph that could write any is in it.
     """
@@ -68,6 +70,7 @@ class ExportConfig(Config):
     languages: tuple[str, ...] = ("en",)
     licence: str = "Apache-2.0"
     intents: tuple[IntentSpec, ...] = ()
+    source: str | None = None
     calibration: Calibration | None = None
     search: dict[str, Any] = Field(default_factory=dict)
     free: FreeConfig | None = None
@@ -126,9 +129,11 @@ def export_bundle(
     files[TOKENIZER] = tokenizer.model
     domain = _domain_files(automaton)
     files |= domain | language
+    source, carried = (None, {}) if config.source is None else carry(Path(config.source))
+    files |= carried
     if config.calibration is not None:
         files[CALIBRATION] = config.calibration.to_json().encode()
-    manifest = _manifest(model, automaton, config, graphs, tuple(domain))
+    manifest = _manifest(model, automaton, config, graphs, tuple(domain)).model_copy(update={"source": source})
     with tempfile.TemporaryDirectory() as folder:
         draft, twin = Path(folder) / "draft", Path(folder) / "twin"
         write_bundle(manifest, files, draft)
@@ -295,21 +300,14 @@ def _with_language_models(config: ExportConfig, free: FreeConfig) -> tuple[Expor
     files: dict[str, bytes] = {}
     lm, opened = free.lm, config.open_slots
     if lm is not None:
-        files[LM] = _packed(lm.file)
+        files[LM] = packed(lm.file)
         free = free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
     config = config.model_copy(update={"free": free})
     if opened is not None and opened.file is not None:
         name = WORDS if isinstance(opened, OpenWordsConfig) else OPEN
-        files[name] = Path(opened.file).read_bytes() if name == WORDS else _packed(opened.file)
+        files[name] = Path(opened.file).read_bytes() if name == WORDS else packed(opened.file)
         config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": name})})
     return config, files
-
-
-def _packed(file: str) -> bytes:
-    model = load_ngram(file) if file.endswith(".npz") else read_arpa(file)
-    with tempfile.TemporaryDirectory() as folder:
-        save_ngram(model, Path(folder) / LM)
-        return (Path(folder) / LM).read_bytes()
 
 
 def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:

@@ -99,12 +99,16 @@ class Calibration(Config):
         """Token log-probabilities (..., V) at the fitted temperature."""
         return tempered(log_probs, self.temperature)
 
-    def confidence(self, evidence: Evidence) -> float | None:
-        """P(right and in the domain), never quite 0 or 1 so that its logarithm exists; None when uncalibrated."""
+    def confidence(self, evidence: Evidence, lift: float = 0.0) -> float | None:
+        """P(right and in the domain), never quite 0 or 1 so that its logarithm exists; None when uncalibrated.
+
+        ``lift`` (natural log of odds) is by how much more likely what was heard is at this moment than in the data of
+        the calibration (Saerens et al. 2002).
+        """
         if self.calibrated_on is None or not self.weights:
             return None
         weights = np.array([self.weights.get(name, 0.0) for name in FEATURES])
-        certainty = _sigmoid(float(weights @ evidence.vector(self.offset)) + self.bias)
+        certainty = _sigmoid(float(weights @ evidence.vector(self.offset)) + self.bias + lift)
         return min(max(certainty, _LEAST), 1.0 - _LEAST)
 
     def slot_confidence(self, token_log_probs: ArrayLike) -> float | None:

@@ -10,79 +10,19 @@ those that follow-up questions are made of (Dahlbäck & Jönsson 1989; carry-ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from sayso.core.automaton import Automaton
 from sayso.core.result import Frame, Intent, Result, Slot
+from sayso.nlu import reference as ref
+from sayso.nlu.context_schema import ContextSchema as ContextSchema
+from sayso.nlu.context_schema import Value
+from sayso.nlu.context_schema import schema_of as schema_of
 from sayso.nlu.policy import PolicyConfig, Risk, Situation, decide
 
 TURNS = 4  # that are remembered
 LONGEST_VALUE = 8  # words
 SOURCE = "context"  # of a slot that an earlier turn filled
-
-_NEGATIONS = (("no",), ("nope",), ("not",), ("wrong",))
-_CORRECTIONS = (("i", "meant"), ("i", "mean"), ("i", "said"), ("actually",), ("sorry",), ("rather",), ("make", "that"))
-_FOLLOWING = (
-    ("and",),
-    ("what", "about"),
-    ("how", "about"),
-    ("also",),
-    ("now",),
-    ("then",),
-    ("but",),
-    ("or",),
-    ("okay",),
-)
-_FILLERS = frozenset(
-    {
-        "the",
-        "in",
-        "on",
-        "for",
-        "at",
-        "to",
-        "of",
-        "my",
-        "please",
-        "too",
-        "as",
-        "well",
-        "instead",
-        "one",
-        "a",
-        "with",
-        "it",
-    }
-)
-_YES = frozenset({"yes", "yeah", "yep", "sure", "right", "correct", "exactly", "ok", "okay", "please", "do", "it", "go",
-                  "ahead", "that's"})  # fmt: skip
-_AGREEING = frozenset({"yes", "yeah", "yep", "sure", "correct", "exactly", "right", "okay", "ok"})
-_PRONOUNS = frozenset({"it", "there", "that", "them", "this", "those", "its", "him", "her"})
-_ORDER = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "last": -1, "latter": -1, "former": 0}
-_NUMBERS = {"one": 0, "two": 1, "three": 2, "four": 3, "five": 4}
-_AGAIN = (("again",), ("once", "more"), ("one", "more", "time"), ("the", "same", "again"), ("same", "again"),
-          ("do", "it", "again"), ("do", "that", "again"), ("repeat", "that"))  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Value:
-    """One way to say a slot's value."""
-
-    slot: str
-    value: str
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextSchema:
-    """What a domain's turns may refer to: the slots that each intent takes, how values are said, and how risky intents
-    are and how one asks about them."""
-
-    takes: Mapping[str, frozenset[str]]
-    values: Mapping[str, tuple[Value, ...]]  # by spoken text
-    lists: Mapping[str, tuple[str, ...]]  # slot: its different values
-    manners: Mapping[str, tuple[Risk, str | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,51 +38,6 @@ class Turn:
 
 
 History = tuple[Turn, ...]  # the last one last
-
-
-def schema_of(automaton: Automaton, manners: Mapping[str, tuple[Risk, str | None]] | None = None) -> ContextSchema:
-    """The schema of a compiled domain, with the lists that it has now."""
-    values: dict[str, dict[Value, None]] = {}
-    lists: dict[str, dict[str, None]] = {}
-    for call in automaton.calls:
-        if call.list is None:
-            continue
-        slot_list = automaton.lists[call.list]
-        for text, value in zip(slot_list.texts, slot_list.values, strict=True):
-            values.setdefault(text, {})[Value(call.slot, value, f"list:{call.list}")] = None
-            lists.setdefault(call.slot, {})[value] = None
-    return ContextSchema(
-        takes=_slots_of_intents(automaton),
-        values={text: tuple(found) for text, found in values.items()},
-        lists={slot: tuple(found) for slot, found in lists.items()},
-        manners=manners or {},
-    )
-
-
-def _slots_of_intents(automaton: Automaton) -> dict[str, frozenset[str]]:
-    """Which slots stand on a path to each intent: what may still be meant at each node, from the ends backwards."""
-    main, intents = automaton.main, [meaning.intent for meaning in automaton.meanings]
-    takes: dict[str, set[str]] = {intent: set() for intent in intents}
-    for meaning in automaton.meanings:
-        takes[meaning.intent].update(name for name, _ in meaning.slots)
-    reach: dict[int, frozenset[int]] = {}
-    stack = [int(node) for node in main.entry]
-    while stack:
-        node = stack[-1]
-        following = [int(n) for n in main.succ[main.succ_ptr[node] : main.succ_ptr[node + 1]]]
-        waiting = [n for n in following if n not in reach]
-        if node in reach or waiting:
-            stack.extend(waiting)
-            if node in reach:
-                stack.pop()
-            continue
-        ends = {int(m) for m in main.final_out[main.final_ptr[node] : main.final_ptr[node + 1]]}
-        reach[stack.pop()] = frozenset(ends.union(*(reach[n] for n in following)))
-    for node, meanings in reach.items():
-        if main.call[node] >= 0:
-            for number in meanings:
-                takes[intents[number]].add(automaton.calls[int(main.call[node])].slot)
-    return {intent: frozenset(slots) for intent, slots in takes.items()}
 
 
 def remember(history: History, result: Result, *, asked: str | None = None, offered: Sequence[str] = ()) -> History:
@@ -179,6 +74,11 @@ def in_context(result: Result, history: History, schema: ContextSchema) -> Resul
     return result
 
 
+def refused(text: str, history: History) -> bool:
+    """Whether ``text`` says no to an open question."""
+    return bool(history) and history[-1].open and tuple(text.split()) in ref.REFUSALS
+
+
 def _understood(result: Result, meant: Turn, schema: ContextSchema) -> Result:
     """The result of a meaning; a risky one asks, unless it was just agreed to (``open`` False and ``asked`` empty)."""
     harmless: tuple[Risk, str | None] = ("none", None)
@@ -204,7 +104,7 @@ def _carried(result: Result, words: tuple[str, ...], history: History, schema: C
     last = history[-1]
     assert result.intent is not None
     known = {slot.name for slot in result.slots}
-    if _PRONOUNS.isdisjoint(words):
+    if not _refers_back(words):
         return result
     takes = schema.takes.get(result.intent.name, frozenset())
     # what differs between the two intents on their own account is no reference: only slots that both may have
@@ -222,6 +122,14 @@ def _carried(result: Result, words: tuple[str, ...], history: History, schema: C
     return result.model_copy(update={"slots": slots, "frames": frames})
 
 
+def _refers_back(words: tuple[str, ...]) -> bool:
+    """Whether a pronoun is said that stands for something: "turn it off", but not "will it rain"."""
+    return any(
+        word in ref.PRONOUNS and not (word == "it" and ref.EXPLETIVE & {*words[max(0, at - 1) : at + 2]})
+        for at, word in enumerate(words)
+    )
+
+
 def _refers(slot: Slot, schema: ContextSchema) -> bool:
     """Whether a pronoun may stand for a slot: for a thing or a place that has a name, not for a level or a number."""
     return not all(value.replace(".", "").replace("-", "").isdigit() for value in schema.lists.get(slot.name, ("x",)))
@@ -230,14 +138,14 @@ def _refers(slot: Slot, schema: ContextSchema) -> bool:
 def _agreed(words: tuple[str, ...], history: History, schema: ContextSchema) -> Turn | None:
     """ "yes" to a question: what was asked about is meant."""
     last = history[-1]
-    agrees = last.open and words[0] in _AGREEING and all(word in _YES for word in words)
-    return replace(last, open=False, asked="", offered=()) if agrees else None
+    agrees = last.open and words[0] in ref.AGREEING and all(word in ref.YES for word in words)
+    return replace(last, slots=_from_before(last.slots), open=False, asked="", offered=()) if agrees else None
 
 
 def _repeated(words: tuple[str, ...], history: History, schema: ContextSchema) -> Turn | None:
     """ "again": the last turn once more."""
     said = tuple(word for word in words if word != "please")
-    return replace(history[-1], slots=_from_before(history[-1].slots)) if said in _AGAIN else None
+    return replace(history[-1], slots=_from_before(history[-1].slots)) if said in ref.AGAIN else None
 
 
 def _chosen(words: tuple[str, ...], history: History, schema: ContextSchema) -> Turn | None:
@@ -245,12 +153,14 @@ def _chosen(words: tuple[str, ...], history: History, schema: ContextSchema) -> 
     last = history[-1]
     if not last.offered or last.asked is None:
         return None
-    said = [word for word in _after(words, (*_NEGATIONS, *_FOLLOWING)) if word not in _FILLERS or word == "one"]
+    said = [
+        word for word in _after(words, (*ref.NEGATIONS, *ref.FOLLOWING)) if word not in ref.FILLERS or word == "one"
+    ]
     place: int | None = None
-    if len(said) >= 2 and said[0] == "number" and said[1] in _NUMBERS and len(said) == 2:
-        place = _NUMBERS[said[1]]
-    elif said and said[0] in _ORDER and said[1:] in ([], ["one"]):
-        place = _ORDER[said[0]]
+    if len(said) >= 2 and said[0] == "number" and said[1] in ref.NUMBERS and len(said) == 2:
+        place = ref.NUMBERS[said[1]]
+    elif said and said[0] in ref.ORDER and said[1:] in ([], ["one"]):
+        place = ref.ORDER[said[0]]
     if place is None or not -len(last.offered) <= place < len(last.offered):
         return None
     return _with(last, Slot(name=last.asked, value=last.offered[place], text=" ".join(words), source=SOURCE))
@@ -258,7 +168,7 @@ def _chosen(words: tuple[str, ...], history: History, schema: ContextSchema) -> 
 
 def _other(words: tuple[str, ...], history: History, schema: ContextSchema) -> Turn | None:
     """ "the other one": of two that were offered, that a slot has, or that were spoken of last."""
-    said = [word for word in _after(words, (*_NEGATIONS, *_FOLLOWING)) if word not in _FILLERS]
+    said = [word for word in _after(words, (*ref.NEGATIONS, *ref.FOLLOWING)) if word not in ref.FILLERS]
     if said != ["other"]:
         return None
     last = history[-1]
@@ -279,27 +189,24 @@ def _changed(words: tuple[str, ...], history: History, schema: ContextSchema) ->
 
     The word alone will do after a question that waits for it.
     """
-    rest = _after(words, (*_NEGATIONS, *_CORRECTIONS, *_FOLLOWING))
-    marked = len(rest) < len(words) or words[-1] in ("too", "instead") or words[-2:] == ("as", "well")
+    rest = _after(words, (*ref.NEGATIONS, *ref.CORRECTIONS, *ref.FOLLOWING))
+    marked = len(rest) < len(words) or any(words[-len(end) :] == end for end in ref.AFTERTHOUGHTS)
     if not marked and not history[-1].open and history[-1].asked is None:
-        return None
-    mentions = _mentions(rest, schema)
-    if not mentions:
         return None
     for turn in reversed(history):
         changed: Turn | None = turn
+        mentions = _mentions(rest, turn, schema)
         for text, readings in mentions:
             slot = _fitting(turn, text, readings, schema)
             changed = None if slot is None or changed is None else _with(changed, slot)
-        if changed is not None:
+        if mentions and changed is not None:
             return changed
     return None
 
 
 def _fitting(turn: Turn, text: str, readings: Iterable[Value], schema: ContextSchema) -> Slot | None:
     """The slot of ``turn`` that a mention fills: the one that was asked for, one that it has, the only one it takes."""
-    takes = schema.takes.get(turn.intent, frozenset())
-    fitting = [value for value in readings if value.slot in takes]
+    fitting = list(readings)
     held = {slot.name for slot in turn.slots}
     for names in ({turn.asked}, held):
         narrowed = [value for value in fitting if value.slot in names]
@@ -309,19 +216,27 @@ def _fitting(turn: Turn, text: str, readings: Iterable[Value], schema: ContextSc
     return Slot(name=fitting[0].slot, value=fitting[0].value, text=text, source=fitting[0].source)
 
 
-def _mentions(words: tuple[str, ...], schema: ContextSchema) -> list[tuple[str, tuple[Value, ...]]]:
-    """Values that are said, the longest first at each place; [] where any other word is said that means something."""
+def _mentions(words: tuple[str, ...], turn: Turn, schema: ContextSchema) -> list[tuple[str, tuple[Value, ...]]]:
+    """Values of the turn's slots that are said, the longest first at each place; [] where any other word is said that
+    means something. A word that the domain says behind some of the readings only ("minutes") leaves no others."""
+    takes = schema.takes.get(turn.intent, frozenset())
     found: list[tuple[str, tuple[Value, ...]]] = []
     at = 0
     while at < len(words):
         for length in range(min(LONGEST_VALUE, len(words) - at), 0, -1):
             text = " ".join(words[at : at + length])
-            if text in schema.values:
-                found.append((text, schema.values[text]))
-                at += length
-                break
+            readings = tuple(value for value in schema.values.get(text, ()) if value.slot in takes)
+            if not readings:
+                continue
+            unit = words[at + length] if at + length < len(words) else ""
+            measured = tuple(v for v in readings if unit in schema.units.get((turn.intent, v.slot), ()))
+            if not measured and ref.FILLERS.issuperset(words[at : at + length]):
+                continue  # "the red one": only before a unit is it a number
+            found.append((text, measured or readings))
+            at += length + bool(measured)
+            break
         else:
-            if words[at] not in _FILLERS:
+            if words[at] not in ref.FILLERS:
                 return []
             at += 1
     return found

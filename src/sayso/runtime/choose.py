@@ -12,22 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
+from sayso.core.result import Alternative, Frame, Intent, Result, Slot
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
-from sayso.decoding.words import spans_of, times_of, words
+from sayso.decoding.words import spans_of
 from sayso.nlu.calibration import GAP_CAP, Evidence
-from sayso.nlu.policy import Decision, Situation, decide
+from sayso.nlu.policy import Decision, Doubt, Situation, decide, doubt_of
 from sayso.runtime.engine import Engine
+from sayso.runtime.present import intent_of, slots_of, timed_words
 from sayso.runtime.undecided import without_domain
-from sayso.runtime.utterance import Utterance, manners, presentable, rejected
+from sayso.runtime.utterance import Utterance, manners, rejected
 from sayso.text.display import display
-from sayso.text.written import slot_value
 
 Floats = NDArray[np.float32]
 
@@ -40,30 +41,59 @@ class Outcome:
     confidence: float | None = None
     intent: str | None = None
     slots: tuple[Slot, ...] = ()
+    doubt: Doubt | None = None  # what a question would be about
     slot_log_probs: tuple[tuple[float, ...], ...] = ()  # of each spoken slot's tokens
     hypotheses: tuple[GraphHypothesis, ...] = ()
     texts: tuple[tuple[str, float], ...] = ()  # n-best of the free text, with log scores: a cascade's input
 
 
+class Before(Protocol):
+    """What was said before an utterance, and so what may be said now and what it means."""
+
+    search: GraphSearch | None
+    counts: dict[str, int]
+
+    def legal(self, intent: str, text: str) -> bool:
+        """Whether a sentence of ``search`` means anything now."""
+
+    def lift(self, intent: str) -> float:
+        """By how much an intent is likelier now than by itself (log of odds)."""
+
+    def settle(self, result: Result, outcome: Outcome) -> Result:
+        """The final result as it is meant here."""
+
+
 def choose(
-    engine: Engine, search: GraphSearch | None, state: GraphState | None, heard: Utterance
+    engine: Engine,
+    search: GraphSearch | None,
+    state: GraphState | None,
+    heard: Utterance,
+    before: Before | None = None,
 ) -> tuple[Result, Outcome]:
-    """The final result (without stream fields such as timing) and what it rests on."""
+    """The final result (without stream fields such as timing) and what it rests on.
+
+    ``before`` says what may be meant now, and what is likely; None: all that the graph accepts, and nothing more than
+    the rest.
+    """
     if search is None or state is None:
         return without_domain(engine, heard), Outcome()
     hypotheses = _ranked(engine, search, state, heard)
+    if before is not None:
+        hypotheses = [h for h in hypotheses if before.legal(intent_of(search, h), search.automaton.text(h.tokens))]
     if not hypotheses:
         situation = Situation(intent=None, speech_s=heard.speech_s, snr_db=heard.snr_db, truncated=heard.truncated)
         return rejected(decide(situation, engine.policy), heard, ()), Outcome()
     best = hypotheses[0]
     intent = intent_of(search, best)
     evidence = _evidence(engine, search, state, hypotheses, heard)
-    confidence = engine.calibration.confidence(evidence)
+    confidence = engine.calibration.confidence(evidence, 0.0 if before is None else before.lift(intent))
     slots = slots_of(engine, search, best)
     risk, clarify = manners(engine, intent)
+    doubt = doubt_of(slots, _close(engine, search, hypotheses))
     situation = Situation(
         intent=intent,
         slots=slots,
+        doubt=doubt,
         confidence=confidence,
         evidence=evidence,
         risk=risk,
@@ -80,6 +110,7 @@ def choose(
         confidence=confidence,
         intent=intent,
         slots=slots,
+        doubt=doubt,
         slot_log_probs=tuple(best.scores[m.first : m.last + 1] for m in best.slots),
         hypotheses=tuple(hypotheses),
     )
@@ -103,54 +134,16 @@ def choose(
     return result, outcome
 
 
-def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
-    """The intent of a complete hypothesis."""
-    assert hypothesis.meaning is not None, "an incomplete hypothesis has no meaning"
-    return search.automaton.meanings[hypothesis.meaning].intent
+def _close(engine: Engine, search: GraphSearch, hypotheses: Sequence[GraphHypothesis]) -> list[tuple[Slot, ...]]:
+    """Slots of the rivals of the best hypothesis' intent that lie close behind it."""
+    best = hypotheses[0]
+    return [
+        slots_of(engine, search, rival)
+        for rival in hypotheses[1:]
+        if best.score - rival.score <= engine.policy.close and intent_of(search, rival) == intent_of(search, best)
+    ]
 
 
-def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Slot, ...]:
-    """Spoken slots in the order they were said, then those that the template fixes."""
-    times = _times(engine, search, hypothesis)
-    types = {call.slot: call.type for call in search.automaton.calls if call.list is None}
-    found = []
-    for match in hypothesis.slots:
-        text = search.automaton.text(hypothesis.tokens[match.first : match.last + 1])
-        slot = Slot(
-            name=match.slot,
-            value=slot_value(text, types[match.slot]) if match.list is None else match.value or text,
-            text=text,
-            confidence=engine.calibration.slot_confidence(hypothesis.scores[match.first : match.last + 1]),
-            start=round(times[match.first][0], 3),
-            end=round(times[match.last][1], 3),
-            source="open" if match.list is None else f"list:{match.list}",
-        )
-        found.append(slot)
-    if hypothesis.meaning is not None:
-        fixed = search.automaton.meanings[hypothesis.meaning].slots
-        found += [Slot(name=name, value=value, source="template") for name, value in fixed]
-    return tuple(found)
-
-
-def _times(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:
-    """Start and end in seconds of the word that each token is of."""
-    spans = spans_of(hypothesis.tokens, search.automaton.pieces)
-    frame_s, delay_s = engine.ctc_frame_s, engine.calibration.delay_s
-    times = times_of(spans, hypothesis.frames, frame_s=frame_s, delay_s=delay_s)
-    return [time for (first, last), time in zip(spans, times, strict=True) for _ in range(first, last + 1)]
-
-
-def timed_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Word, ...]:
-    """Words with times; confidence only where the bundle is calibrated."""
-    found = words(
-        hypothesis.tokens,
-        hypothesis.frames,
-        hypothesis.scores,
-        search.automaton.pieces,
-        frame_s=engine.ctc_frame_s,
-        delay_s=engine.calibration.delay_s,
-    )
-    return presentable(engine, found)
 
 
 def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utterance) -> list[GraphHypothesis]:
@@ -158,8 +151,11 @@ def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utter
     combine = engine.combine
     bonus = {}
     if heard.intent is not None and combine.intent_weight:
-        names = [spec.name for spec in engine.manifest.intents]
+        names = engine.manifest.intent_classes
         bonus = {name: combine.intent_weight * float(value) for name, value in zip(names, heard.intent, strict=False)}
+        # the head knows nothing of what was added after its training: to that it is as to its favourite
+        favourite = combine.intent_weight * float(heard.intent.max())
+        bonus |= {m.intent: favourite for m in search.automaton.meanings if m.intent not in bonus}
     found = search.nbest(state, combine.nbest, bonus=bonus)
     if len(found) > 1 and combine.slot_weight and heard.encoded is not None:
         votes = _slot_votes(engine, search, found, heard.encoded)
@@ -223,8 +219,8 @@ def _evidence(
     gap = GAP_CAP if len(hypotheses) < 2 else (best.score - hypotheses[1].score) / frames
     head = head_gap = 0.0
     if heard.intent is not None:
-        names = [spec.name for spec in engine.manifest.intents]
-        place = names.index(intent_of(search, best)) if intent_of(search, best) in names else len(names)
+        names, intent = engine.manifest.intent_classes, intent_of(search, best)
+        place = names.index(intent) if intent in names else int(heard.intent.argmax())
         head = float(heard.intent[place])
         head_gap = head - float(np.delete(heard.intent, place).max())
     return Evidence(

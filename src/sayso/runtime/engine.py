@@ -150,6 +150,11 @@ class Engine:
             for i, n in enumerate(frames.tolist())
         ]
 
+    def warm(self) -> None:
+        """Make now what the first utterance that needs it would otherwise wait for."""
+        if isinstance(self.open_slots, OpenWords):
+            self.open_slots.warm()
+
     @property
     def ctc_frame_s(self) -> float:
         """Seconds of one row of CTC posteriors."""

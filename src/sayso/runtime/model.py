@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sayso.audio import decode
 from sayso.core.bundle import Bundle
 from sayso.core.manifest import Manifest
 from sayso.core.result import Result
+from sayso.runtime.blocks import Audio, blocks, through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.engine import Engine
 from sayso.runtime.lists import Lists
+from sayso.runtime.session import Session
 from sayso.runtime.stream import Stream, advance
 
-Audio = str | Path | NDArray[Any] | Sequence[float]
-_BLOCK_S = 0.5
+__all__ = ["Audio", "Model"]
 
 
 class Model:
@@ -47,6 +42,13 @@ class Model:
         """
         return Stream(self.engine, lists=lists, sample_rate=sample_rate)
 
+    def session(self, lists: Lists | None = None) -> Session:
+        """A new dialogue, in which every utterance is heard and understood after those before it.
+
+        ``lists`` as of a stream, for the whole dialogue. A session belongs to one thread at a time.
+        """
+        return Session(self.engine, lists=lists)
+
     def understand(self, audio: Audio, sample_rate: int | None = None, *, lists: Lists | None = None) -> Result:
         """One recording (a path, or samples with their rate) as one utterance, through the same path as a stream.
 
@@ -60,17 +62,7 @@ class Model:
     ) -> tuple[Result, Outcome]:
         """``understand``, and the evidence behind it: for calibration and reports."""
         stream = self.stream(lists)
-        seen = False
-        for block in self._blocks(audio, sample_rate):
-            if seen:
-                stream.feed(block)
-                while stream.ready:
-                    advance([stream])
-            else:  # the first partial is timed, later ones would only cost time
-                seen = bool(stream.accept(block).text)
-            if stream.truncated:
-                break
-        return stream.finish(), stream.outcome
+        return through(stream, blocks(audio, sample_rate, self.manifest.sample_rate)), stream.outcome
 
     def step_many(self, streams: Sequence[Stream]) -> int:
         """Advance every stream that is ready by one chunk, in one encoder run; returns how many there were.
@@ -80,13 +72,3 @@ class Model:
         ready = [stream for stream in streams if stream.ready]
         advance(ready)
         return len(ready)
-
-    def _blocks(self, audio: Audio, sample_rate: int | None) -> Iterator[NDArray[np.float32]]:
-        target = self.manifest.sample_rate
-        if isinstance(audio, str | Path):
-            yield from decode.blocks(audio, target, _BLOCK_S)
-            return
-        samples = decode.from_samples(audio, target if sample_rate is None else sample_rate, target)
-        size = round(_BLOCK_S * target)
-        for start in range(0, len(samples), size):
-            yield samples[start : start + size]

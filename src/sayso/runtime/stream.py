@@ -27,10 +27,12 @@ from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
 from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
+from sayso.nlu.followup import FOLLOW_UP
 from sayso.runtime.activity import Activity
-from sayso.runtime.choose import Outcome, choose, intent_of, slots_of, timed_words
+from sayso.runtime.choose import Before, Outcome, choose
 from sayso.runtime.engine import Chunk, Engine, Heard
 from sayso.runtime.lists import Lists, with_lists
+from sayso.runtime.present import intent_of, slots_of, timed_words
 from sayso.runtime.undecided import early
 from sayso.runtime.utterance import Utterance, presentable
 from sayso.text.display import display
@@ -39,9 +41,16 @@ Floats = NDArray[np.float32]
 
 
 class Stream:
-    """One utterance of one talker. Belongs to one thread at a time."""
+    """One utterance of one talker, after what was ``before``. Belongs to one thread at a time."""
 
-    def __init__(self, engine: Engine, *, lists: Lists | None = None, sample_rate: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        lists: Lists | None = None,
+        sample_rate: int | None = None,
+        before: Before | None = None,
+    ) -> None:
         self._engine, manifest = engine, engine.manifest
         self._rate = sample_rate or manifest.sample_rate
         if not 1000 <= self._rate <= 1_000_000:
@@ -51,7 +60,8 @@ class Stream:
             self._resampler = soxr.ResampleStream(self._rate, manifest.sample_rate, 1, "float32")
         self._fbank = engine.features.build()
         self._activity = Activity(engine.limits.speech_probability) if engine.limits.vad else None
-        self._search, counts = with_lists(engine, lists)
+        self._before = before
+        self._search, counts = with_lists(engine, lists) if before is None else (before.search, before.counts)
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
@@ -92,8 +102,11 @@ class Stream:
             if self._whole:
                 self._hear_again()
             free = self._engine.free.finish(self._free)[0]
-            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]))
+            before = self._before
+            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]), before)
             self.outcome = replace(outcome, texts=self._texts(free))
+            if before is not None:
+                result = before.settle(result, self.outcome)
             self._busy_s += time.perf_counter() - began
             self._result = self._complete(result, final=True, final_s=time.perf_counter() - began)
         return self._result
@@ -154,7 +167,8 @@ class Stream:
             assert self._search is not None
             text = self._search.automaton.text(best.tokens)
             result = Result(text=text, display=display(text), words=timed_words(self._engine, self._search, best))
-            if best.meaning is not None:
+            # a follow-up has its meaning at the endpoint, from the turns before
+            if best.meaning is not None and intent_of(self._search, best) != FOLLOW_UP:
                 intent = Intent(name=intent_of(self._search, best))
                 slots = slots_of(self._engine, self._search, best)
                 frames = (Frame(intent=intent, slots=slots),)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -148,8 +148,9 @@ class Connection:
         """Begin a stream; ``options`` are the other fields of ``schema.Start``."""
         values = {name: list(values) for name, values in (lists or {}).items()}
         start = Start(sample_rate=sample_rate, lists=values, **options)
-        await self.socket.send(start.model_dump_json())
-        return Stream(self.socket, self._closed, start)
+        stream = Stream(self.socket, self._closed, start)
+        await stream.tell(start.model_dump_json())
+        return stream
 
 
 class Stream:
@@ -159,20 +160,25 @@ class Stream:
         self._socket, self._closed, self._start = socket, closed, start
         self._over = False
 
+    async def tell(self, message: str | bytes) -> None:
+        """A message. Where the service has closed the connection nothing is said here: its reason waits to be read."""
+        with suppress(self._closed):
+            await self._socket.send(message)
+
     async def send(self, pcm: bytes | NDArray[Any]) -> None:
         """Samples: bytes in the encoding of the stream, or int16 or float samples (n,), which are converted to it."""
         if isinstance(pcm, bytes):
-            await self._socket.send(pcm)
+            await self.tell(pcm)
             return
         floats = pcm.astype(np.float32) / (32768 if pcm.dtype == np.int16 else 1)
         if self._start.encoding == "pcm_f32le":
-            await self._socket.send(floats.astype("<f4").tobytes())
+            await self.tell(floats.astype("<f4").tobytes())
         else:
-            await self._socket.send(np.clip(np.round(floats * 32768), -32768, 32767).astype("<i2").tobytes())
+            await self.tell(np.clip(np.round(floats * 32768), -32768, 32767).astype("<i2").tobytes())
 
     async def end(self) -> None:
         """No more samples."""
-        await self._socket.send('{"type": "end"}')
+        await self.tell('{"type": "end"}')
 
     async def result(self) -> Result:
         """Read on to the (next) final result. Raises ``ServiceError``."""

@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,47 +30,16 @@ from sayso.core.errors import SaysoError
 from sayso.runtime.load import load
 from sayso.runtime.model import Model
 from sayso.serving.live import Live, Saying
-from sayso.serving.wire import Frame, Kind, Opening, Stats, Unpacker, pack
+from sayso.serving.tally import Tally
+from sayso.serving.wire import Frame, Kind, Opening, Unpacker, pack
 
 BATCH_WAIT_S = 0.005  # for more streams to be ready, once one is
 MOST_BATCH = 32
 BEHIND_S = 0.5  # of audio that waits: no partials then
+FINALS_S = 0.1  # of work on finals in one turn, or one final
 STATS_S = 0.5
-SAMPLES = 200  # measurements of one kind in a Stats frame
 WARM_S = 1.0
-Number = TypeVar("Number", int, float)
 _Arrival = tuple[float, Frame] | Callable[[], None]
-
-
-@dataclass
-class Tally:
-    """What was done since ``began``."""
-
-    began: float = field(default_factory=time.monotonic)
-    busy_s: float = 0.0
-    audio_s: float = 0.0
-    skipped: int = 0
-    batch: list[int] = field(default_factory=list)
-    compute_s: list[float] = field(default_factory=list)
-    queue_s: list[float] = field(default_factory=list)
-
-    def note(self, where: list[Number], value: Number) -> None:
-        """Keep a measurement, unless there are many already."""
-        if len(where) < SAMPLES:
-            where.append(value)
-
-    def stats(self, streams: int) -> Stats:
-        """For the service."""
-        return Stats(
-            wall_s=time.monotonic() - self.began,
-            busy_s=self.busy_s,
-            audio_s=self.audio_s,
-            streams=streams,
-            skipped_partials=self.skipped,
-            batch=self.batch,
-            compute_s=self.compute_s,
-            queue_s=self.queue_s,
-        )
 
 
 class Engine:
@@ -238,10 +206,16 @@ class Engine:
             self._say(stream, saying)
 
     def _speak(self) -> None:
-        """Finals, and how much of each stream has been taken."""
-        for stream, live in self._running():
-            if live.due and not live.ready and (saying := self._guarded(stream, live.finish)) is not None:
-                self._say(stream, saying)
+        """Finals, the longest due first, and how much of each stream has been taken.
+
+        The rest of a crowd that ends at once waits for the next turn: others go on between, and the service hears us.
+        """
+        until, spoken = time.monotonic() + FINALS_S, 0
+        for stream, live in sorted(self._running(), key=lambda one: one[1].due_since):
+            if live.due and not live.ready and (not spoken or time.monotonic() < until):
+                spoken += 1
+                if (saying := self._guarded(stream, live.finish)) is not None:
+                    self._say(stream, saying)
             if live.taken_s:
                 self._send(pack(Kind.HEARD, stream, struct.pack("<d", live.taken_s)))
                 self._tally.audio_s += live.taken_s
@@ -298,7 +272,9 @@ class Engine:
 
 
 def warm(model: Model) -> float:
-    """Run a second of noise through, twice; seconds of work per second of audio, the second time."""
+    """Run a second of noise through, twice; seconds of work per second of audio, the second time. What noise does not
+    reach is made ready too."""
+    model.engine.warm()
     noise = np.random.default_rng(0).normal(0, 0.05, round(WARM_S * model.manifest.sample_rate)).astype(np.float32)
     began = 0.0
     for _ in range(2):

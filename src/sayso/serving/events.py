@@ -54,3 +54,22 @@ class Ask:
     lists: Lists | None = None
     partials: bool = True
     endpoint: Endpoint = "client"
+
+
+class Growth:
+    """The text of a stream as pieces, for protocols that only ever add to it: words that stay, then the rest.
+
+    A final result that is no longer text than was given (it may have been heard again) gives no piece: where a protocol
+    says the whole text at the end too, that counts.
+    """
+
+    def __init__(self) -> None:
+        self._given = ""
+
+    def piece(self, result: Result) -> str:
+        """What is new in this result, perhaps nothing."""
+        text = result.text if result.final else result.stable
+        if not text.startswith(self._given):
+            return ""
+        piece, self._given = text[len(self._given) :], text
+        return piece

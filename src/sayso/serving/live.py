@@ -8,6 +8,7 @@ in there.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class Live:
     def due(self) -> bool:
         """Whether the utterance is over."""
         return not self.done and (self._over or (self.ended and not self._packets))
+
+    @property
+    def due_since(self) -> float:
+        """The wall time of the decision that the utterance is over; infinite before it."""
+        return math.inf if self._decided is None else self._decided
 
     def settle(self) -> None:
         """What the stream of a ``due`` utterance held back becomes ``ready``, to be run with the others'."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ LOAD_S = 120.0
 MOST_WAIT_S = 0.5  # of audio in an engine, for new streams to be let in
 SMOOTHING = 0.3  # of the newest measurement
 LEAST_AUDIO_S = 0.5  # in a measurement that counts
+_ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # an engine, where nothing else is asked for
 _BACKOFF_S = (0.0, 0.2, 1.0, 5.0)
 
 
@@ -63,7 +65,7 @@ class EngineProcess:
         self.number, self.started, self.seats = number, 0, 0
         self.sinks: dict[int, Sink] = {}
         self.editions: dict[int, float] = {}  # loaded ones, and their work per second of audio when warm
-        self.rtf, self.wait_s, self.heard_at = 0.0, 0.0, 0.0
+        self.rtf = self.wait_s = self.silent_s = 0.0
         self._numbers = itertools.count(1)
         self._on_stats = on_stats
         self._process: asyncio.subprocess.Process | None = None
@@ -92,9 +94,10 @@ class EngineProcess:
             "sayso.serving.engine",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**_ONE_CORE, **os.environ},
         )
         self.started += 1
-        self.heard_at, self.rtf, self.wait_s = time.monotonic() + START_S, 0.0, 0.0
+        self.silent_s, self.rtf, self.wait_s = -START_S, 0.0, 0.0
 
     async def listen(self) -> None:
         """Hand on what it says, until it says no more."""
@@ -134,7 +137,7 @@ class EngineProcess:
             raise BundleError(f"the bundle was not loaded within {LOAD_S:.0f} s") from None
         finally:
             self._loading.pop(edition, None)
-            self.heard_at = max(self.heard_at, time.monotonic())
+            self.silent_s = min(self.silent_s, 0.0)
         self.rtf = self.rtf or self.editions[edition]
 
     def drop(self, edition: int) -> None:
@@ -149,7 +152,7 @@ class EngineProcess:
 
     def _hear(self, frame: Frame) -> None:
         if frame.kind is Kind.STATS:
-            self.heard_at = time.monotonic()
+            self.silent_s = 0.0
             self._measure(Stats.model_validate_json(frame.payload))
         elif frame.kind is Kind.LOADED:
             answer: dict[str, Any] = json.loads(frame.payload)
@@ -307,9 +310,10 @@ class Pool:
                 return
 
     async def _watch(self) -> None:
-        """An engine that says nothing is as good as dead."""
+        """An engine that says nothing is as good as dead. While the machine stands still, so do we."""
         while True:
             await asyncio.sleep(1.0)
             for engine in self.engines:
-                if engine.alive and not engine.loading and time.monotonic() - engine.heard_at > SILENCE_S:
+                engine.silent_s += 1.0
+                if engine.alive and not engine.loading and engine.silent_s > SILENCE_S:
                     engine.kill()

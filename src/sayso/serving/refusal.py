@@ -20,6 +20,7 @@ Code = Literal[
     "forbidden",
     "not_found",
     "not_allowed",
+    "bad_bundle",
     "timeout",
     "too_large",
     "too_long",
@@ -51,6 +52,7 @@ MEANINGS: dict[Code, Meaning] = {
     "forbidden": Meaning(403, 1008),
     "not_found": Meaning(404, 1008),
     "not_allowed": Meaning(405, 1008),
+    "bad_bundle": Meaning(409, 1008),
     "timeout": Meaning(408, 1008),
     "too_large": Meaning(413, 1009),
     "too_long": Meaning(413, 1009),
@@ -71,5 +73,6 @@ class Refusal(SaysoError):
         """``retry_after_s`` replaces the table's."""
         super().__init__(message)
         self.code, self.message = code, message
+        self.counted = False  # by the telemetry, whichever of the places that it passes comes first
         self.status, self.close = MEANINGS[code].status, MEANINGS[code].close
         self.retry_after_s = MEANINGS[code].retry_after_s if retry_after_s is None else retry_after_s

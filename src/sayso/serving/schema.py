@@ -233,6 +233,7 @@ def openapi() -> dict[str, Any]:
     def problem(text: str) -> dict[str, Any]:
         return {"description": text, "content": body("ProblemBody")}
 
+    thing, words = {"application/json": {"schema": {"type": "object"}}}, {"text/plain": {"schema": {"type": "string"}}}
     binary = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "schema": {
@@ -245,8 +246,14 @@ def openapi() -> dict[str, Any]:
         }
     }
     statuses = {"400": "wrong request or audio", "401": "no or wrong key", "403": "not with this key or origin",
-                "404": "no such bundle", "408": "too slow", "413": "too large or too long", "429": "too many",
+                "404": "no such bundle", "408": "too slow", "409": "not usable; what was served goes on",
+                "413": "too large or too long", "429": "too many",
                 "503": "busy or stopping; see Retry-After"}  # fmt: skip
+
+    def answers(what: str, *refusals: str, **kind: Any) -> dict[str, Any]:
+        listed = ("400", "401", "403", *refusals)
+        return {"200": {"description": what, **kind}, **{status: problem(statuses[status]) for status in listed}}
+
     query = [
         {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
         for name, text in (("bundle", "Name of the bundle"), ("language", "Language of the speech"))
@@ -255,27 +262,24 @@ def openapi() -> dict[str, Any]:
         "summary": "Understand one recording",
         "parameters": query,
         "requestBody": {"required": True, "content": {"audio/*": binary, "multipart/form-data": form}},
-        "responses": {
-            "200": {"description": "what was understood", "content": body("Result")},
-            **{status: problem(text) for status, text in statuses.items()},
-        },
+        "responses": answers("what was understood", "404", "408", "413", "429", "503", content=body("Result")),
     }
     reload = {
         "summary": "Load a bundle again from its place, and switch to it",
         "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
-        "responses": {"200": {"description": "switched"}, "409": {"description": "not usable; the old one goes on"}},
+        "responses": answers("switched", "404", "409", content=thing),
     }
-    plain = {"200": {"description": "yes"}, "503": {"description": "no"}}
+    plain = {"200": {"description": "yes", "content": words}, "503": {"description": "no", "content": words}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sayso", "version": str(VERSION)},
         "paths": {
             "/v1/understand": {"post": understand},
-            "/v1/bundles": {"get": {"summary": "What is served", "responses": {"200": {"description": "bundles"}}}},
+            "/v1/bundles": {"get": {"summary": "What is served", "responses": answers("bundles", content=thing)}},
             "/v1/bundles/{name}/reload": {"post": reload},
             "/health/live": {"get": {"summary": "Whether the process works", "responses": plain}},
             "/health/ready": {"get": {"summary": "Whether new streams are welcome", "responses": plain}},
-            "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "text"}}}},
+            "/metrics": {"get": {"summary": "Prometheus metrics", "responses": answers("text", content=words)}},
         },
         "components": {
             "schemas": schemas,

@@ -81,7 +81,7 @@ async def start(config: ServeConfig) -> Running:
         site = Site(service, Gate(config.auth, (config.host,)))
         server = _server(config, site)
         await hub.open()
-        listeners = [found for adapter in ADAPTERS if (found := await adapter.listen(site)) is not None]
+        listeners = {adapter.name: found for adapter in ADAPTERS if (found := await adapter.listen(site)) is not None}
         task = asyncio.create_task(server.serve(sockets=[doors]))
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
@@ -94,7 +94,8 @@ async def start(config: ServeConfig) -> Running:
         doors.close()
         raise
     port: int = doors.getsockname()[1]
-    running = Running(service, _endpoints(config, port), port, [server, task, listeners])
+    endpoints = _endpoints(config, port) + [_address(name, listener) for name, listener in listeners.items()]
+    running = Running(service, endpoints, port, [server, task, [*listeners.values()]])
     say("ready", port=port, engines=config.engines)
     return running
 
@@ -181,7 +182,7 @@ def _server(config: ServeConfig, site: Site) -> Any:
     routes = [*_health(site), *(route for adapter in ADAPTERS for route in adapter.routes(site))]
     http, websocket = guarded(config.limits)
     settings = uvicorn.Config(
-        applications.Starlette(routes=routes),
+        applications.Starlette(routes=routes, middleware=_other_pages(config)),
         http=http,
         ws=websocket,
         loop="none",
@@ -208,6 +209,24 @@ def _server(config: ServeConfig, site: Site) -> Any:
             yield
 
     return Server(settings)
+
+
+def _other_pages(config: ServeConfig) -> list[Any]:
+    """Browsers let pages of ``auth.origins`` read answers, and load the module for browsers."""
+    if not config.auth.origins:
+        return []
+    middleware = require("starlette.middleware", extra="serve", purpose="the service").Middleware
+    cors = require("starlette.middleware.cors", extra="serve", purpose="the service").CORSMiddleware
+    methods, headers = ["GET", "POST"], ["Authorization", "Content-Type"]
+    return [
+        middleware(
+            cors,
+            allow_origins=config.auth.origins,
+            allow_methods=methods,
+            allow_headers=headers,
+            expose_headers=["Retry-After"],
+        )
+    ]
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext:
@@ -242,3 +261,8 @@ def _endpoints(config: ServeConfig, port: int) -> list[str]:
     words = [words for adapter in ADAPTERS for words in adapter.endpoints]
     words += ["http /health/ready", *(["http /metrics"] if config.telemetry.metrics else [])]
     return [f"{kind}{secure}://{host}:{port}{path}" for kind, _, path in (word.partition(" ") for word in words)]
+
+
+def _address(name: str, listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return f"tcp://[{host}]:{port} ({name})" if ":" in host else f"tcp://{host}:{port} ({name})"

@@ -77,7 +77,7 @@ class Service:
                 raise Refusal("too_many", f"{most} connections of this client are open; legal are at most {most}")
             visit = Visit(self, client, protocol, self.pool.seat())
         except Refusal as refusal:
-            self.telemetry.rejections.labels(refusal.code).inc()
+            self.telemetry.refused(refusal)
             raise
         self.visits.add(visit)
         self._by_client[client.name] += 1
@@ -146,7 +146,7 @@ class Visit:
                 self.utterance.cancel()
             self.utterance = Utterance(self, ask, edition)
         except Refusal as refusal:
-            self.service.telemetry.rejections.labels(refusal.code).inc()
+            self.service.telemetry.refused(refusal)
             raise
         return self.utterance
 
@@ -276,7 +276,7 @@ class Utterance:
     def fail(self, refusal: Refusal) -> None:
         """End with a ``Failure``."""
         if not self.over:
-            self._service.telemetry.rejections.labels(refusal.code).inc()
+            self._service.telemetry.refused(refusal)
             self._events.append(Failure(refusal=refusal))
             self._channel.send(Kind.CANCEL)
             self._finish(refusal.code)

@@ -18,6 +18,7 @@ from typing import Any
 from sayso.core.errors import require
 from sayso.core.result import Result
 from sayso.serving.config import TelemetryConfig
+from sayso.serving.refusal import Refusal
 from sayso.serving.usage import Usage, UsageRow
 from sayso.serving.wire import Stats
 
@@ -90,6 +91,12 @@ class Telemetry:
         if result.intent is not None and result.intent.confidence is not None:
             self.confidence.observe(result.intent.confidence)
         self.intents.labels(name, version, result.decision).inc()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Somebody is refused; counted once, wherever it passes."""
+        if not refusal.counted:
+            refusal.counted = True
+            self.rejections.labels(refusal.code).inc()
 
     def ended(self, row: UsageRow) -> None:
         """A stream that has ended, well or not."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sayso.core.errors import ConfigError
 
 BATCH, BATCH_S = 200, 0.5
+CLOSE_S = 10.0
 _TABLE = """
 CREATE TABLE IF NOT EXISTS usage (
     at REAL NOT NULL, stream TEXT NOT NULL, protocol TEXT NOT NULL, key TEXT NOT NULL, bundle TEXT NOT NULL,
@@ -75,12 +76,12 @@ class Usage:
             return count
 
     def close(self) -> None:
-        """Write what waits, within two seconds."""
+        """Write what waits, however slow the disk is, within ``CLOSE_S``."""
         try:
-            self._queue.put(None, timeout=1.0)
+            self._queue.put(None, timeout=CLOSE_S)
         except queue.Full:
             return
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_S)
 
     def _drop(self, count: int) -> None:
         with self._lock:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sayso.core.errors import require
 from sayso.serving.adapter import Site
 from sayso.serving.auth import check_url
 from sayso.serving.refusal import Refusal
-from sayso.serving.session import Visit
+from sayso.serving.session import Service, Utterance, Visit
 from sayso.serving.telemetry import complain
 
 if TYPE_CHECKING:
@@ -31,12 +31,28 @@ Talk = Callable[["Socket"], Awaitable[None]]
 Refused = Callable[[Refusal], str | None]
 
 
-class Socket:
-    """One accepted connection. ``receive`` and ``send`` raise ``Refusal`` where a limit is passed."""
+class Wire(Protocol):
+    """What carries messages: Starlette's WebSocket, or what a protocol on a port of its own puts in its place."""
 
-    def __init__(self, websocket: WebSocket, visit: Visit) -> None:
-        self.visit, self.service, self.limits = visit, visit.service, visit.service.limits
-        self._websocket = websocket
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next ASGI message: ``websocket.receive`` with ``text`` or ``bytes``, or ``websocket.disconnect``."""
+
+    async def send_text(self, data: str, /) -> None:
+        """Send a text; waits while the client does not read."""
+
+    async def close(self, code: int, reason: str, /) -> None:
+        """End the connection."""
+
+
+class Socket:
+    """One accepted connection. ``receive`` and ``send`` raise ``Refusal`` where a limit is passed.
+
+    A protocol whose connections are for more than streams gets ``visit`` None and puts one there while it streams.
+    """
+
+    def __init__(self, websocket: Wire, service: Service, visit: Visit | None) -> None:
+        self.service, self.limits = service, service.limits
+        self._websocket, self._visit = websocket, visit
         self._began = self._active_at = time.monotonic()
         self._heard_audio = False
         self._receiving: asyncio.Task[Any] | None = None
@@ -96,14 +112,28 @@ class Socket:
                 await self._websocket.close(code, reason[:100])
 
     @property
+    def visit(self) -> Visit:
+        """The place that streams run on."""
+        assert self._visit is not None, "a visit comes before a stream"
+        return self._visit
+
+    @visit.setter
+    def visit(self, visit: Visit | None) -> None:
+        self._visit = visit
+
+    @property
+    def _utterance(self) -> Utterance | None:
+        return self._visit.utterance if self._visit is not None else None
+
+    @property
     def _busy(self) -> bool:
         """Whether something is under way that must not be cut off."""
-        running = self.visit.utterance is not None and not self.visit.utterance.over
+        running = self._utterance is not None and not self._utterance.over
         return running or (self._helper is not None and not self._helper.done())
 
     def _patience(self) -> tuple[float, str]:
         """Seconds until a limit is passed, and what to say then."""
-        now, limits, utterance = time.monotonic(), self.limits, self.visit.utterance
+        now, limits, utterance = time.monotonic(), self.limits, self._utterance
         if self._draining.done() and not self.service.closed:
             return LAST_LOOK_S, ""
         session_s = self._began + limits.session_s - now
@@ -122,7 +152,7 @@ class Socket:
         if self._tokens < 0:
             await asyncio.sleep(-self._tokens / rate)
 
-    def _content(self, message: dict[str, Any]) -> str | bytes | None:
+    def _content(self, message: MutableMapping[str, Any]) -> str | bytes | None:
         if message["type"] != "websocket.receive":
             return None
         data = message.get("bytes")
@@ -151,7 +181,7 @@ def websocket_route(
             return
         async with visit:
             await websocket.accept(subprotocol=subprotocol if subprotocol in offered else None)
-            await _converse(Socket(websocket, visit), talk, refused)
+            await converse(Socket(websocket, service, visit), talk, refused)
 
     route: WebSocketRoute = require("starlette.routing", extra="serve", purpose="the service").WebSocketRoute(
         path, endpoint
@@ -159,13 +189,14 @@ def websocket_route(
     return route
 
 
-async def _converse(socket: Socket, talk: Talk, refused: Refused) -> None:
+async def converse(socket: Socket, talk: Talk, refused: Refused) -> None:
+    """One conversation to its end, whatever that is; the client is told why."""
     code, reason = 1000, ""
     try:
         await talk(socket)
     except Refusal as refusal:
         code, reason = refusal.close, refusal.code
-        socket.service.telemetry.rejections.labels(refusal.code).inc()
+        socket.service.telemetry.refused(refusal)
         if (text := refused(refusal)) is not None and refusal.code != "slow_reader":
             with suppress(Exception):
                 await socket.send(text)

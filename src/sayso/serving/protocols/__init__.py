@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from sayso.serving.adapter import Adapter
-from sayso.serving.protocols import native, rest
+from sayso.serving.protocols import native, openai, page, rest, vosk, wyoming
 
-ADAPTERS: tuple[Adapter, ...] = (native.ADAPTER, rest.ADAPTER)
+ADAPTERS: tuple[Adapter, ...] = (
+    native.ADAPTER,
+    rest.ADAPTER,
+    openai.ADAPTER,
+    vosk.ADAPTER,
+    wyoming.ADAPTER,
+    page.ADAPTER,
+)

@@ -77,7 +77,7 @@ def _routes(site: Site) -> list[Any]:
         except BundleError as error:
             service.telemetry.reloads.labels("failed").inc()
             say("reload", bundle=name, outcome="failed")
-            return json({"error": {"code": "bad_bundle", "message": str(error)}}, 409)
+            raise Refusal("bad_bundle", str(error)) from None
         service.telemetry.reloads.labels("ok").inc()
         say("reload", bundle=name, outcome="ok", version=edition.revision)
         return json({"name": name, "version": edition.revision})

@@ -10,6 +10,8 @@ from typing import Any
 
 from sayso.core.manifest import Manifest
 
+CARD = "README.md"
+
 
 def card(manifest: Manifest) -> str:
     """Markdown; what was not measured is said not to be."""

@@ -1,0 +1,1 @@
+"""What keeps a shipped bundle good: changes without training, each with a way back."""
