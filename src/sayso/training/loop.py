@@ -273,7 +273,7 @@ class Trainer:
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
         streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more; and the
-        share of intents that the head has right."""
+        share of intents that the head has right. NaN without words to judge by."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
@@ -282,9 +282,10 @@ class Trainer:
             errors, words = greedy_errors(self.raw, *given, by=self._judge())
             wrong, phones = phone_errors(self.raw, items, self.corpus.features)
             right, meant = intents_right(self.raw, items, self.corpus.features, self.corpus.members)
-        wer = errors / max(1, words)
+        wer = errors / words if words else math.nan
         mean = {"ends": self.average.count} if ends and self.average.count else {}
-        row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1), "valid_wer": round(wer, 4)}
+        row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1)}
+        row |= {"valid_wer": round(wer, 4)} if words else {}
         row |= {"valid_per": round(wrong / phones, 4)} if phones else {}
         row |= {"valid_intent": round(right / meant, 4)} if meant else {}
         self._log({**row, **mean})
@@ -292,7 +293,7 @@ class Trainer:
         heard = f", phone error rate {wrong / phones:.3f}" if phones else ""
         heard += f", {right / meant:.3f} of intents right" if meant else ""
         self.say(f"step {self.progress.step}  valid WER {wer:.3f}{heard} ({len(items)} clips{of})")
-        self.progress.best = min(self.progress.best, wer)
+        self.progress.best = min(self.progress.best, wer) if words else self.progress.best
         return wer
 
     def _judge(self) -> Reader | None:
