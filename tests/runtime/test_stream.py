@@ -297,6 +297,21 @@ class TestChoosing:
         assert outcome.evidence is not None
         assert outcome.evidence.head == pytest.approx(-4.0) and outcome.evidence.head_gap == pytest.approx(-3.99)
 
+    def test_another_vote_on_what_was_heard_is_that_of_another_bundle(self, tones: Any) -> None:
+        samples = tones.say("turn on hall light")
+        opinion = {"turn_off": -0.01, "turn_on": -4.0}
+        wide = {"beam": 1000.0, "commit_beam": None}
+        stream = tones.model(opinion=opinion, combine={"intent_weight": 0.5}, search=wide).stream()
+        stream.accept(samples)
+        first = stream.finish(), stream.outcome
+        for weight, wanted in ((1000.0, "turn_off"), (0.0, "turn_on"), (0.5, first[1].intent)):
+            bundle = tones.model(opinion=opinion, combine={"intent_weight": weight}, search=wide)
+            result, outcome = bundle.explain(samples)
+            again, same = stream.weighed(weight)
+            assert same == outcome and outcome.intent == wanted
+            assert again.model_dump(exclude={"timing"}) == result.model_dump(exclude={"timing"})
+        assert (stream.finish(), stream.outcome) == first
+
     def test_transcription_only(self, tones: Any) -> None:
         model = tones.model(domain=False)
         stream = model.stream()

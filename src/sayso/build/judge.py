@@ -32,6 +32,7 @@ from sayso.evaluation.report import Section
 from sayso.export.bundle import amend_bundle
 from sayso.nlu.calibration import Calibration, fit, fit_slot_temperature
 from sayso.nlu.policy import PolicyConfig
+from sayso.runtime.blocks import through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.model import Model
 from sayso.training.progress import Meter, Say
@@ -106,19 +107,21 @@ def weigh(
 
     Returns what that weight made of all clips, and the share of commands that each weight got right.
     """
-    best: tuple[float, float, list[Heard]] | None = None
-    shares: dict[str, float] = {}
-    for weight in weights:
-        amend_bundle(bundle, combine={"intent_weight": weight})
-        heard = hear(Model(read_bundle(bundle)), clips, say, f"4/5 calibrating, intent weight {weight:g}")
-        commands = [_right(item.clip.example, item.outcome) for item in heard if not item.clip.example.negative]
-        share = sum(commands) / max(1, len(commands))
-        shares[f"{weight:g}"] = round(share, 4)
-        if best is None or share > best[0]:
-            best = (share, weight, heard)
-    assert best is not None
-    amend_bundle(bundle, combine={"intent_weight": best[1]})
-    return best[2], shares
+    model, meter = Model(read_bundle(bundle)), Meter(say, "4/5 calibrating")
+    heard: dict[float, list[Heard]] = {weight: [] for weight in weights}
+    for number, clip in enumerate(clips):
+        stream = model.stream()
+        through(stream, [clip.samples])
+        for weight, found in heard.items():
+            found.append(Heard(clip, *stream.weighed(weight)))
+        meter(number + 1, len(clips))
+    shares: dict[float, float] = {}
+    for weight, found in heard.items():
+        commands = [_right(item.clip.example, item.outcome) for item in found if not item.clip.example.negative]
+        shares[weight] = sum(commands) / max(1, len(commands))
+    best = max(weights, key=lambda weight: (shares[weight], -weight))
+    amend_bundle(bundle, combine={"intent_weight": best})
+    return heard[best], {f"{weight:g}": round(share, 4) for weight, share in shares.items()}
 
 
 def calibrate(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -101,15 +102,25 @@ class Stream:
                 advance([self])
             if self._whole:
                 self._hear_again()
-            free = self._engine.free.finish(self._free)[0]
-            before = self._before
-            result, outcome = choose(self._engine, self._search, self._graph, self._utterance(free[0]), before)
-            self.outcome = replace(outcome, texts=self._texts(free))
-            if before is not None:
-                result = before.settle(result, self.outcome)
+            result, self.outcome = self._meant(self._engine)
+            if self._before is not None:
+                result = self._before.settle(result, self.outcome)
             self._busy_s += time.perf_counter() - began
             self._result = self._complete(result, final=True, final_s=time.perf_counter() - began)
         return self._result
+
+    def weighed(self, intent_weight: float) -> tuple[Result, Outcome]:
+        """What the utterance means with another vote of the intent head; nothing is heard again. Builds try several."""
+        self.finish()
+        other = copy(self._engine)
+        other.combine = other.combine.model_copy(update={"intent_weight": intent_weight})
+        result, outcome = self._meant(other)
+        return self._complete(result, final=True), outcome
+
+    def _meant(self, engine: Engine) -> tuple[Result, Outcome]:
+        free = engine.free.finish(self._free)[0]
+        result, outcome = choose(engine, self._search, self._graph, self._utterance(free[0]), self._before)
+        return result, replace(outcome, texts=self._texts(free))
 
     def feed(self, pcm: NDArray[Any] | bytes) -> None:
         """Take samples without running the network: ``accept`` in parts, for ``advance`` over many streams."""
