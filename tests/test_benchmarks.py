@@ -159,3 +159,26 @@ def test_heads_that_are_compared_have_one_size_and_a_row_each() -> None:
     clips = [("a", np.ones(2)), ("b", np.zeros(3)), ("c", np.ones(1))]
     ((text, samples),) = bench["joined"](clips, 2)
     assert text == "a b" and samples.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_dialogues_are_read_and_none_is_tuned_on() -> None:
+    bench = runpy.run_path(str(FOLDER / "dialogue.py"))
+    judged, tuned = (bench["read"](FOLDER / "dialogues" / f"{name}.txt") for name in ("home", "home_tune"))
+    domain = load_domain(ROOT / "domains" / "home.yaml")
+    assert len(judged) >= 50 and {len(dialogue.turns) for dialogue in judged} == {2, 3}
+    assert not {dialogue.turns for dialogue in judged} & {dialogue.turns for dialogue in tuned}
+    for dialogue in (*judged, *tuned):
+        intent, slots = dialogue.meaning
+        assert intent in domain.intents
+        for name, value in slots:
+            assert any(value in domain.lists[lists].values for lists in domain.slots[name].lists), (name, value)
+
+
+def test_confidence_is_fitted_by_one_power_and_words_are_aligned() -> None:
+    bench = runpy.run_path(str(FOLDER / "calibration.py"))
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0.3, 1, 20_000)
+    right = rng.random(20_000) < true
+    assert bench["power"]((true**0.5).astype(np.float32), right) == pytest.approx(2.0, rel=0.05)
+    assert bench["matched"]("turn on the lights", ["turn", "off", "the", "light", "lights"]) == {0, 2, 4}
+    assert bench["nll"](np.array([0.5, 0.5]), np.array([True, False])) == pytest.approx(np.log(2))

@@ -162,6 +162,8 @@ def test_without_a_voice_the_grammar_alone(
     manifest = read_bundle(tmp_path / "g.bundle").manifest
     assert manifest.precision == "fp32"
     assert manifest.calibrated_on is None
+    assert manifest.source == f"domain/{domain.name}", "it carries what it was compiled from"
+    assert read_bundle(tmp_path / "g.bundle").file(manifest.source) == domain.read_bytes()
     assert "intent" not in manifest.graphs
     assert any("nothing can be spoken" in text for text in said)
     assert "Nothing was judged" in report.read_text()

@@ -227,3 +227,19 @@ def test_a_terminal_gets_one_line_that_is_rewritten(say: Any, bundle: str) -> No
     plain = [re.sub(r"\x1b\[\d*m", "", part).rstrip("\r") for part in rewritten]
     assert all(len(part) < 40 for part in plain)
     assert "turn_on" in text.split("\r\x1b[K")[-1]
+
+
+def test_recordings_are_turns_of_a_dialogue(sayso: Callable[..., Any], bundle: str, say: Callable[..., Path]) -> None:
+    files = [say(text) for text in ("turn on the kitchen light", "no hall", "call bob", "no anna", "okay")]
+    for more in ([], ["--stream"]):
+        ran = sayso("understand", *files, "--bundle", bundle, "--session", "--json", *more)
+        results = [row for line in ran.out.splitlines() if (row := json.loads(line))["final"]]
+        found = [(row["decision"], row["slots"][0]["value"]) for row in results]
+        assert found == [
+            ("accept", "Kitchen"), ("accept", "hall"), ("clarify", "bob"), ("clarify", "anna"), ("accept", "anna"),
+        ]  # fmt: skip
+        assert ran.code == 0 and results[3]["prompt"] == "Call whom: anna?"
+    alone = sayso("understand", *files, "--bundle", bundle, "--json")
+    assert [json.loads(line)["decision"] for line in alone.out.splitlines()] == [
+        "accept", "reject", "clarify", "reject", "reject",
+    ]  # fmt: skip

@@ -89,6 +89,13 @@ def test_two_questions_then_the_safe_default(talk: Callable[..., list[Result]], 
     assert guess.intent == "call" and guess.slots[0].value == "bob", "what would have been done can be seen"
 
 
+def test_every_command_has_questions_of_its_own(talk: Callable[..., list[Result]]) -> None:
+    different = talk(*["call bob", "call anna"] * 3)
+    assert [result.decision for result in different] == ["clarify"] * 6
+    same = talk(*["call bob"] * 3)
+    assert [result.decision for result in same] == ["clarify", "clarify", "reject"]
+
+
 def test_an_answer_that_is_not_understood_is_asked_for_once_more(talk: Callable[..., list[Result]]) -> None:
     asked, again, given_up, late = talk("call bob", "coffee", "coffee", "okay")
     assert again.decision == "clarify" and again.prompt == asked.prompt and meaning(again) == meaning(asked)

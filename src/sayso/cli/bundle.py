@@ -82,9 +82,8 @@ def update(
     out: Annotated[Path | None, typer.Option(help="Where to write it; default: in place of the old one.")] = None,
 ) -> int:
     """Change what a bundle understands, without training; 'rollback' undoes it."""
-    from sayso.core.bundle import BUNDLED
     from sayso.operations.update import Change, update_bundle
-    from sayso.runtime.load import resolve
+    from sayso.runtime.load import BUNDLED, resolve
 
     more: dict[str, tuple[str, ...]] = {}
     for item in sentences or []:

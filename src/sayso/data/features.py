@@ -25,46 +25,19 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sayso.audio.decode import read
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import AudioError, DataError
 from sayso.core.files import whole
-from sayso.core.result import Slot
-from sayso.data.augment import AugmentConfig, Augmenter, load_noises, load_rooms, noise_files
+from sayso.data.augment import AugmentConfig, Augmenter, noise_files
+from sayso.data.clips import ClipMeta as ClipMeta
+from sayso.data.clips import Job, augmenter_of, clip_row, job_of, meta_of, sound_of, talkers_of
 from sayso.data.manifest import to_example, written_tree
 
 Half = NDArray[np.float16]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
-POOL = 64  # speakers that babble is drawn from
 _log = logging.getLogger("sayso.data")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipMeta:
-    """What one clip of a bank says; ``duration`` in seconds before augmentation, ``id`` its cut's."""
-
-    id: str
-    text: str
-    intent: str | None
-    slots: tuple[Slot, ...]
-    speaker: str | None
-    source: str | None
-    duration: float
-    negative: bool
-    tree: str | None = None  # written, where the meaning is more than an intent with slots
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs of a cut."""
-
-    id: str
-    audio: str
-    start: float
-    duration: float
-    partial: bool
 
 
 @dataclass(frozen=True)
@@ -117,7 +90,7 @@ class FeatureBank:
             frames = np.load(folder / "frames.npy", mmap_mode="r")
             rows = [json.loads(line) for line in (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
             starts = np.cumsum([0, *(row.pop("frames") for row in rows)])
-            clips = [ClipMeta(**{**row, "slots": tuple(Slot(**slot) for slot in row["slots"])}) for row in rows]
+            clips = [meta_of(row) for row in rows]
         except FileNotFoundError as error:
             raise DataError(f"{folder}: no such feature bank ({error.filename} is missing)") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -146,7 +119,7 @@ class FeatureBank:
         chosen = list(cuts)
         if not chosen:
             raise DataError(f"{path}: there are no cuts to make features of; check the split and its filters")
-        talkers = _talkers(chosen, root) if augment is not None and augment.babble else ()
+        talkers = talkers_of(chosen, root) if augment is not None and augment.babble else ()
         setup = _Setup(augment, seed, root, FeatureConfig(), talkers)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +191,7 @@ def _write(cuts: list[Any], folder: Path, setup: _Setup, processes: int, progres
                 skipped.append(made)
             else:
                 frames.write(made.tobytes())
-                clips.write(json.dumps({**_meta(cut), "frames": len(made)}, ensure_ascii=False) + "\n")
+                clips.write(json.dumps({**clip_row(cut), "frames": len(made)}, ensure_ascii=False) + "\n")
                 total += len(made)
             if progress is not None:
                 progress(done, len(cuts))
@@ -233,44 +206,9 @@ def _header(file: IO[bytes], frames: int, mels: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _meta(cut: Any) -> dict[str, Any]:
-    example = to_example(cut)
-    return {
-        "id": cut.id,
-        "text": example.text or "",
-        "intent": example.intent,
-        "slots": [slot.model_dump(include={"name", "value", "text"}) for slot in example.slots or ()],
-        "speaker": example.speaker,
-        "source": example.source,
-        "duration": float(cut.duration),
-        "negative": example.negative,
-        "tree": written_tree(cut),
-    }
-
-
-def _talkers(cuts: Iterable[Any], root: Path | None) -> tuple[str, ...]:
-    """A recording of each of at most ``POOL`` speakers, chosen by hash."""
-    found: dict[tuple[str | None, str], tuple[bytes, str]] = {}
-    for cut in cuts:
-        example = to_example(cut)
-        if example.speaker is not None:
-            rank = (hashlib.sha256(cut.id.encode()).digest(), _job(cut, root).audio)
-            key = (example.source, example.speaker)
-            found[key] = min(rank, found.get(key, rank))
-    return tuple(audio for _, audio in sorted(found.values())[:POOL])
-
-
-def _job(cut: Any, root: Path | None) -> _Job:
-    audio = Path(to_example(cut).audio)
-    if root is not None and not audio.is_absolute():
-        audio = root / audio
-    partial = cut.start > 0 or cut.duration < cut.recording.duration - 1e-3
-    return _Job(cut.id, str(audio), float(cut.start), float(cut.duration), partial)
-
-
 def _results(cuts: list[Any], setup: _Setup, processes: int) -> Iterator[Half | str]:
     """The features of each cut in order, or why there are none."""
-    jobs = [_job(cut, setup.corpora) for cut in cuts]
+    jobs = [job_of(cut, setup.corpora) for cut in cuts]
     if processes <= 1:
         _prepare(setup)
         yield from map(_extract, jobs)
@@ -313,27 +251,19 @@ def _prepare(setup: _Setup) -> None:
     """Once per process: noises and rooms are read here rather than sent."""
     global _setup, _augmenter
     _setup = setup
-    _augmenter = None
-    if setup.augment is not None:
-        talkers = [read(path, setup.features.sample_rate) for path in setup.talkers]
-        _augmenter = setup.augment.build(load_noises(setup.corpora), load_rooms(setup.corpora), talkers)
+    _augmenter = None if setup.augment is None else augmenter_of(setup.augment, setup.corpora, setup.talkers)
 
 
-def _extract_all(jobs: Iterable[_Job]) -> list[Half | str]:
+def _extract_all(jobs: Iterable[Job]) -> list[Half | str]:
     return [_extract(job) for job in jobs]
 
 
-def _extract(job: _Job) -> Half | str:
-    rate = _setup.features.sample_rate
+def _extract(job: Job) -> Half | str:
     try:
-        end = job.start + job.duration if job.partial else None
-        samples = read(job.audio, rate, max_s=end)[round(job.start * rate) :]
+        samples = sound_of(job, _augmenter, _setup.seed)
     except AudioError as error:
         return str(error)
-    if _augmenter is not None:
-        key = int.from_bytes(hashlib.sha256(job.id.encode()).digest()[:8], "little")
-        samples = _augmenter.apply(samples, np.random.default_rng((_setup.seed, key)))
     features = fbank(samples, _setup.features)
     if not len(features):
-        return f"{job.audio}: {len(samples) / rate:.3f} s is shorter than one frame"
+        return f"{job.audio}: {len(samples) / _setup.features.sample_rate:.3f} s is shorter than one frame"
     return features.astype(np.float16)

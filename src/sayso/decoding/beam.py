@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from sayso.decoding.predictor import Predicted
 
 Doubles = NDArray[np.float64]
 Longs = NDArray[np.int64]
+S = TypeVar("S")
 COMMIT_EVERY = 16  # frames between looks for what is settled
 Scorers = Mapping[str, tuple[Scorer[Any], float]]  # name -> scorer and weight
 
@@ -151,6 +153,75 @@ class Fusion:
         return found
 
 
+class Alive(NamedTuple):
+    """Hypotheses as rows: their labels, the search's own scores (n,), and where each was heard."""
+
+    prefixes: Sequence[Prefix]
+    scores: Doubles
+    marks: Sequence[Mark | None]
+
+
+class Live(Protocol):
+    """One hypothesis where a search keeps them one by one."""
+
+    @property
+    def prefix(self) -> Prefix:
+        """Its labels."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """The search's own."""
+        ...
+
+    @property
+    def mark(self) -> Mark | None:
+        """Where its last label was heard."""
+        ...
+
+
+class BeamSearch(ABC, Generic[S]):
+    """What a beam search over frames answers of a stream in state ``S``, whatever its hypotheses are made of."""
+
+    def __init__(self, own: str, scorers: Scorers | None, nbest: int) -> None:
+        self._fusion, self._count = Fusion(own, scorers), nbest
+
+    def partial(self, state: S) -> Hypothesis:
+        """The best hypothesis so far."""
+        return self._nbest(self._alive(state), 1, final=False)[0]
+
+    def stable(self, state: S) -> tuple[int, ...]:
+        """Tokens that every live hypothesis begins with."""
+        shared = common(self._alive(state).prefixes)
+        return () if shared is None else shared.tokens
+
+    def finish(self, state: S) -> list[list[Hypothesis]]:
+        """One talker's n-best, best first, scorers' endings included."""
+        return [self._nbest(self._ended(state), self._count, final=True)]
+
+    @abstractmethod
+    def _alive(self, state: S) -> Alive:
+        """The live hypotheses."""
+
+    @abstractmethod
+    def _keep(self, state: S, rows: Longs) -> None:
+        """Drop the live hypotheses that are not in ``rows``."""
+
+    def _ended(self, state: S) -> Alive:
+        """What would be if the frames ended here; ``state`` stays as it is."""
+        return self._alive(state)
+
+    def _commit(self, state: S, before: int) -> None:
+        """Drop the readings that differ from the best where it heard something before frame ``before``."""
+        alive = self._alive(state)
+        best = int((alive.scores + self._fusion.totals(alive.prefixes)).argmax())
+        self._keep(state, committed(alive.prefixes, best, alive.marks[best], before))
+        release(alive.prefixes, self._alive(state).prefixes)
+
+    def _nbest(self, alive: Alive, n: int, *, final: bool) -> list[Hypothesis]:
+        return self._fusion.hypotheses(alive.prefixes, alive.scores, alive.marks, n, final=final)
+
+
 class Prefixes:
     """The tree of one stream."""
 
@@ -174,6 +245,16 @@ def families(prefixes: Sequence[Prefix]) -> tuple[Longs, Longs]:
     pairs = [(row, rows[prefix.parent]) for prefix, row in rows.items() if prefix.parent in rows]
     children, parents = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return children, parents
+
+
+def alive(live: Sequence[Live]) -> Alive:
+    """Hypotheses that are kept one by one, as rows."""
+    return Alive([h.prefix for h in live], np.array([h.score for h in live]), [h.mark for h in live])
+
+
+def totals(live: Sequence[Live]) -> Doubles:
+    """(n,): their scores, the scorers' included."""
+    return np.array([h.score + h.prefix.total for h in live])
 
 
 def common(prefixes: Iterable[Prefix]) -> Prefix | None:

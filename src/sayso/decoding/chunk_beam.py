@@ -21,19 +21,19 @@ from pydantic import Field
 from sayso.core.config import Config
 from sayso.decoding.beam import (
     COMMIT_EVERY,
+    Alive,
+    BeamSearch,
     Doubles,
-    Fusion,
     Longs,
     Mark,
     Prefix,
     Prefixes,
     Scorers,
-    committed,
-    common,
+    alive,
     release,
     survivors,
+    totals,
 )
-from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats
 from sayso.decoding.speller import Memory, Speller, State, joined, log_softmax, stacked, tail
 
@@ -89,12 +89,12 @@ class ChunkState:
         return self.first + len(self.chunks)
 
 
-class ChunkBeam:
+class ChunkBeam(BeamSearch[ChunkState]):
     """Searches encoder frames; holds no stream."""
 
     def __init__(self, config: ChunkBeamConfig, speller: Speller, end: int, scorers: Scorers | None = None) -> None:
+        super().__init__("attention", scorers, config.nbest)
         self.config, self._speller, self._end = config, speller, end
-        self._fusion = Fusion("attention", scorers)
 
     def start(self, context: Mapping[str, Any] | None = None) -> ChunkState:
         """A stream before any frame; ``context`` goes to the scorers."""
@@ -111,17 +111,14 @@ class ChunkBeam:
                 self._hear(state)
         return state
 
-    def partial(self, state: ChunkState) -> Hypothesis:
-        """The best hypothesis so far."""
-        return self._nbest(state.live, 1, final=False)[0]
+    def _alive(self, state: ChunkState) -> Alive:
+        return alive(state.live)
 
-    def stable(self, state: ChunkState) -> tuple[int, ...]:
-        """Tokens that every live hypothesis begins with."""
-        shared = common([h.prefix for h in state.live])
-        return () if shared is None else shared.tokens
+    def _keep(self, state: ChunkState, rows: Longs) -> None:
+        state.live = [state.live[row] for row in rows.tolist()]
 
-    def finish(self, state: ChunkState) -> list[list[Hypothesis]]:
-        """One talker's n-best, best first, scorers' endings included; what is left of the frames is the last chunk."""
+    def _ended(self, state: ChunkState) -> Alive:
+        """What is left of the frames is the last chunk."""
         chunks, count = list(state.chunks), state.count
         if state.waiting:
             chunks.append(self._chunk(state))
@@ -132,11 +129,11 @@ class ChunkBeam:
             done += [h for h in live if h.chunk == count]
             live = [h for h in live if h.chunk < count]
             if done and live:
-                floor = self._floor(self._totals(done))
-                live = [h for h, total in zip(live, self._totals(live), strict=True) if total > floor]
+                floor = self._floor(totals(done))
+                live = [h for h, total in zip(live, totals(live), strict=True) if total > floor]
             if live:
                 live = self._forward(state, live, chunks)
-        return [self._nbest(done, self.config.nbest, final=True)]
+        return alive(_merged(done))
 
     def _hear(self, state: ChunkState) -> None:
         """One more chunk."""
@@ -148,7 +145,7 @@ class ChunkBeam:
             before = state.live
             state.live = self._forward(state, before, state.chunks)
             release([h.prefix for h in before], [h.prefix for h in state.live])
-        self._commit(state)
+        self._settle(state)
         needed = min(h.chunk for h in state.live)
         del state.chunks[: needed - state.first]
         state.first = needed
@@ -173,11 +170,9 @@ class ChunkBeam:
         ]
         rows, tokens = self._considered(live, log_probs)
         scores = np.array([h.score for h in live])[rows] + log_probs[rows, tokens]
-        totals = np.concatenate(
-            [self._totals(moved), scores + self._fusion.extended([h.prefix for h in live], rows, tokens)]
-        )
+        ranked = np.concatenate([totals(moved), scores + self._fusion.extended([h.prefix for h in live], rows, tokens)])
         # as many as can matter once those with equal labels, two at most, are one
-        kept = survivors(totals, None if c.beam is None else 2 * c.beam, c.margin)
+        kept = survivors(ranked, None if c.beam is None else 2 * c.beam, c.margin)
         found = [moved[row] for row in kept[kept < len(moved)].tolist()]
         for place in (kept[kept >= len(moved)] - len(moved)).tolist():
             row, token = int(rows[place]), int(tokens[place])
@@ -190,7 +185,7 @@ class ChunkBeam:
             mark = Mark(h.mark, at, at + 1, float(log_probs[row, token]))
             found.append(_Live(child, float(scores[place]), mark, token, after[row], h.chunk, h.labels + 1))
         found = _merged(found)
-        return [found[row] for row in survivors(self._totals(found), c.beam, c.margin).tolist()]
+        return [found[row] for row in survivors(totals(found), c.beam, c.margin).tolist()]
 
     def _considered(self, live: Sequence[_Live], log_probs: Doubles) -> tuple[Longs, Longs]:
         """Rows and labels worth scoring."""
@@ -206,32 +201,19 @@ class ChunkBeam:
         rows, tokens = np.nonzero(legal)
         return rows, tokens
 
-    def _commit(self, state: ChunkState) -> None:
+    def _settle(self, state: ChunkState) -> None:
         """Once in a while the readings that differ from the best where it is old are dropped."""
         c = self.config
         if c.commit_chunks is None or state.count < state.settled + max(1, COMMIT_EVERY // c.chunk_frames):
             return
         state.settled = state.count
-        best = int(self._totals(state.live).argmax())
-        before = (state.count - c.commit_chunks) * c.chunk_frames
-        prefixes = [h.prefix for h in state.live]
-        kept = committed(prefixes, best, state.live[best].mark, before)
-        state.live = [state.live[row] for row in kept.tolist()]
-        release(prefixes, [h.prefix for h in state.live])
+        self._commit(state, (state.count - c.commit_chunks) * c.chunk_frames)
 
-    def _totals(self, live: Sequence[_Live]) -> Doubles:
-        return np.array([h.score + h.prefix.total for h in live])
-
-    def _floor(self, totals: Doubles) -> float:
+    def _floor(self, ranked: Doubles) -> float:
         """Nothing below this can be among the best."""
-        floor = float(totals.max()) - self.config.margin
+        floor = float(ranked.max()) - self.config.margin
         beam = self.config.beam
-        return max(floor, float(np.partition(totals, -beam)[-beam])) if beam and len(totals) >= beam else floor
-
-    def _nbest(self, live: Sequence[_Live], n: int, *, final: bool) -> list[Hypothesis]:
-        found = _merged(live)
-        scores = np.array([h.score for h in found])
-        return self._fusion.hypotheses([h.prefix for h in found], scores, [h.mark for h in found], n, final=final)
+        return max(floor, float(np.partition(ranked, -beam)[-beam])) if beam and len(ranked) >= beam else floor
 
 
 def _merged(live: Sequence[_Live]) -> list[_Live]:

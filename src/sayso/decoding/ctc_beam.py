@@ -20,20 +20,18 @@ from pydantic import Field
 from sayso.core.config import Config
 from sayso.decoding.beam import (
     COMMIT_EVERY,
+    Alive,
+    BeamSearch,
     Doubles,
-    Fusion,
     Longs,
     Mark,
     Prefix,
     Prefixes,
     Scorers,
-    committed,
-    common,
     families,
     release,
     survivors,
 )
-from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats
 
 
@@ -76,12 +74,12 @@ class CtcBeamState:
     frame: int = 0
 
 
-class CtcBeam:
+class CtcBeam(BeamSearch[CtcBeamState]):
     """Searches log posteriors with blank 0; holds no stream."""
 
     def __init__(self, config: CtcBeamConfig | None = None, scorers: Scorers | None = None) -> None:
         self.config = config or CtcBeamConfig()
-        self._fusion = Fusion("ctc", scorers)
+        super().__init__("ctc", scorers, self.config.nbest)
 
     def start(self, context: Mapping[str, Any] | None = None, *, after: int = 0) -> CtcBeamState:
         """A stream before any frame; ``context`` goes to the scorers. ``after`` is a label that was being heard just
@@ -111,22 +109,8 @@ class CtcBeam:
                 self._commit(state, state.frame - self.config.commit_frames)
         return state
 
-    def partial(self, state: CtcBeamState) -> Hypothesis:
-        """The best hypothesis so far."""
-        return self._nbest(state, 1, final=False)[0]
-
-    def stable(self, state: CtcBeamState) -> tuple[int, ...]:
-        """Tokens that every live prefix begins with."""
-        shared = common(state.live)
-        return () if shared is None else shared.tokens
-
-    def finish(self, state: CtcBeamState) -> list[list[Hypothesis]]:
-        """One talker's n-best, best first, scorers' endings included."""
-        return [self._nbest(state, self.config.nbest, final=True)]
-
-    def _nbest(self, state: CtcBeamState, n: int, *, final: bool) -> list[Hypothesis]:
-        scores = np.logaddexp(state.blank, state.label)
-        return self._fusion.hypotheses(state.live, scores, _marks(state), n, final=final)
+    def _alive(self, state: CtcBeamState) -> Alive:
+        return Alive(state.live, np.logaddexp(state.blank, state.label), _marks(state))
 
     def _considered(self, frame: Doubles) -> Longs:
         """Tokens (k,) that may be new in this frame, rising."""
@@ -209,10 +193,7 @@ class CtcBeam:
         )
         return added, children
 
-    def _commit(self, state: CtcBeamState, before: int) -> None:
-        ranked = np.logaddexp(state.blank, state.label) + self._fusion.totals(state.live)
-        best = int(ranked.argmax())
-        kept = committed(state.live, best, _marks(state)[best], before)
+    def _keep(self, state: CtcBeamState, rows: Longs) -> None:
         same = _Moved(
             blank=state.blank,
             label=state.label,
@@ -221,7 +202,7 @@ class CtcBeam:
             mark_blank=state.mark_blank,
             mark_label=state.mark_label,
         )
-        _take(state, same, [], kept)
+        _take(state, same, [], rows)
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from pydantic import Field
 from sayso.decoding.chunk_beam import ChunkBeamConfig
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.mocha_beam import MochaBeamConfig
 from sayso.decoding.transducer_beam import TRANSDUCER_BEAMS, AlsdConfig, ModifiedConfig, TsdConfig
 from sayso.decoding.triggered_beam import TriggeredBeamConfig
@@ -27,6 +28,7 @@ DecoderConfig = Annotated[
     | ModifiedConfig
     | ChunkBeamConfig
     | MochaBeamConfig
-    | TriggeredBeamConfig,
+    | TriggeredBeamConfig
+    | HybridConfig,
     Field(discriminator="kind"),
 ]

@@ -21,18 +21,19 @@ from pydantic import Field
 from sayso.core.config import Config
 from sayso.decoding.beam import (
     COMMIT_EVERY,
+    Alive,
+    BeamSearch,
     Doubles,
-    Fusion,
+    Longs,
     Mark,
     Prefix,
     Prefixes,
     Scorers,
-    committed,
-    common,
+    alive,
     release,
     survivors,
+    totals,
 )
-from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats
 from sayso.decoding.speller import Memory, Speller, State, joined, log_softmax, repeated, tail
 
@@ -76,12 +77,12 @@ class MochaState:
     frame: int = 0
 
 
-class MochaBeam:
+class MochaBeam(BeamSearch[MochaState]):
     """Searches encoder frames; holds no stream."""
 
     def __init__(self, config: MochaBeamConfig, speller: Speller, end: int, scorers: Scorers | None = None) -> None:
+        super().__init__("attention", scorers, config.nbest)
         self.config, self._speller, self._end = config, speller, end
-        self._fusion = Fusion("attention", scorers)
 
     def start(self, context: Mapping[str, Any] | None = None) -> MochaState:
         """A stream before any frame; ``context`` goes to the scorers."""
@@ -100,23 +101,19 @@ class MochaBeam:
                 self._commit(state, state.frame - self.config.commit_frames)
         return state
 
-    def partial(self, state: MochaState) -> Hypothesis:
-        """The best hypothesis so far."""
-        return self._nbest(state.live, 1, final=False)[0]
+    def _alive(self, state: MochaState) -> Alive:
+        return alive(state.live)
 
-    def stable(self, state: MochaState) -> tuple[int, ...]:
-        """Tokens that every live hypothesis begins with."""
-        shared = common([h.prefix for h in state.live])
-        return () if shared is None else shared.tokens
+    def _keep(self, state: MochaState, rows: Longs) -> None:
+        state.live = [state.live[row] for row in rows.tolist()]
 
-    def finish(self, state: MochaState) -> list[list[Hypothesis]]:
-        """One talker's n-best, best first, the end and scorers' endings included. An end that chose no frame hears
-        nothing, as in training."""
+    def _ended(self, state: MochaState) -> Alive:
+        """With the decoder's own end; one that chose no frame hears nothing, as in training."""
         live = state.live
         if state.window is not None:
             log_probs, _, _ = self._written(live, state.window, self.config.chunk_frames)
             live = [h._replace(score=h.score + said) for h, said in zip(live, log_probs[:, self._end], strict=True)]
-        return [self._nbest(live, self.config.nbest, final=True)]
+        return alive(live)
 
     def _hear(self, state: MochaState) -> None:
         """Advance over the last frame of the window."""
@@ -132,7 +129,7 @@ class MochaBeam:
             done = _merged(done)
             grown = self._grown(state, active, log_probs, after, chosen) if may else []
             # all compete, those that are through with the frame and those that are not
-            kept = survivors(self._totals([*done, *grown]), c.beam, c.margin).tolist()
+            kept = survivors(totals([*done, *grown]), c.beam, c.margin).tolist()
             active = [grown[row - len(done)] for row in kept if row >= len(done)]
             done = [done[row] for row in kept if row < len(done)]
             touched += [h.prefix for h in active]
@@ -167,29 +164,15 @@ class MochaBeam:
         rows, tokens = np.nonzero(legal)
         tokens = tokens + 2
         scores = np.array([h.score for h in live])[rows] + log_probs[rows, tokens] + c.bonus
-        totals = scores + self._fusion.extended([h.prefix for h in live], rows, tokens)
+        ranked = scores + self._fusion.extended([h.prefix for h in live], rows, tokens)
         found = []
-        for place in survivors(totals, c.beam, c.margin).tolist():
+        for place in survivors(ranked, c.beam, c.margin).tolist():
             row, token = int(rows[place]), int(tokens[place])
             child = state.prefixes.child(live[row].prefix, token)
             self._fusion.fill(child)
             mark = Mark(live[row].mark, state.frame, state.frame + 1, float(log_probs[row, token]))
             found.append(_Live(child, float(scores[place]), mark, after[row]))
         return found
-
-    def _commit(self, state: MochaState, before: int) -> None:
-        best = int(self._totals(state.live).argmax())
-        prefixes = [h.prefix for h in state.live]
-        kept = committed(prefixes, best, state.live[best].mark, before)
-        state.live = [state.live[row] for row in kept.tolist()]
-        release(prefixes, [h.prefix for h in state.live])
-
-    def _totals(self, live: Sequence[_Live]) -> Doubles:
-        return np.array([h.score + h.prefix.total for h in live])
-
-    def _nbest(self, live: Sequence[_Live], n: int, *, final: bool) -> list[Hypothesis]:
-        scores = np.array([h.score for h in live])
-        return self._fusion.hypotheses([h.prefix for h in live], scores, [h.mark for h in live], n, final=final)
 
 
 def _merged(live: Sequence[_Live]) -> list[_Live]:

@@ -16,7 +16,7 @@ Shape letters: ``T`` frames, ``V`` tokens, ``D`` encoder width, ``n`` hypotheses
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,20 +28,18 @@ from pydantic import Field
 from sayso.core.config import Config
 from sayso.decoding.beam import (
     COMMIT_EVERY,
+    Alive,
+    BeamSearch,
     Doubles,
-    Fusion,
     Longs,
     Mark,
     Prefix,
     Prefixes,
     Scorers,
-    committed,
-    common,
     families,
     release,
     survivors,
 )
-from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.predictor import Floats, Join, Predictor
 
 Bools = NDArray[np.bool_]
@@ -97,6 +95,11 @@ class Frontier:
     best: Doubles  # (n,)
     marks: tuple[Mark | None, ...]
 
+    @property
+    def alive(self) -> Alive:
+        """As the base of all searches sees it."""
+        return Alive(self.prefixes, self.score, self.marks)
+
     def take(self, rows: Longs) -> Frontier:
         """Some rows."""
         index = rows.tolist()
@@ -120,12 +123,12 @@ class TransducerState:
     waiting: list[Floats] = field(default_factory=list)
 
 
-class TransducerBeam(ABC):
+class TransducerBeam(BeamSearch[TransducerState]):
     """Searches encoder frames with blank 0; holds no stream."""
 
     def __init__(self, config: _BeamConfig, predictor: Predictor, join: Join, scorers: Scorers | None = None) -> None:
+        super().__init__("transducer", scorers, config.nbest)
         self._limits, self._predictor, self._join = config, predictor, join
-        self._fusion = Fusion("transducer", scorers)
 
     def start(self, context: Mapping[str, Any] | None = None) -> TransducerState:
         """A stream before any frame; ``context`` goes to the scorers."""
@@ -143,31 +146,15 @@ class TransducerBeam(ABC):
                 self._commit(state, state.frame - self._limits.commit_frames)
         return state
 
-    def partial(self, state: TransducerState) -> Hypothesis:
-        """The best hypothesis so far."""
-        return self._nbest(state.live, 1, final=False)[0]
+    def _alive(self, state: TransducerState) -> Alive:
+        return state.live.alive
 
-    def stable(self, state: TransducerState) -> tuple[int, ...]:
-        """Tokens that every live hypothesis begins with."""
-        shared = common(state.live.prefixes)
-        return () if shared is None else shared.tokens
-
-    def finish(self, state: TransducerState) -> list[list[Hypothesis]]:
-        """One talker's n-best, best first, scorers' endings included."""
-        return [self._nbest(state.live, self._limits.nbest, final=True)]
+    def _keep(self, state: TransducerState, rows: Longs) -> None:
+        state.live = state.live.take(rows)
 
     @abstractmethod
     def _hear(self, state: TransducerState, frame: Floats) -> None:
         """Advance over one frame (D,)."""
-
-    def _commit(self, state: TransducerState, before: int) -> None:
-        live = state.live
-        best = int((live.score + self._fusion.totals(live.prefixes)).argmax())
-        state.live = live.take(committed(live.prefixes, best, live.marks[best], before))
-        release(live.prefixes, state.live.prefixes)
-
-    def _nbest(self, live: Frontier, n: int, *, final: bool) -> list[Hypothesis]:
-        return self._fusion.hypotheses(live.prefixes, live.score, live.marks, n, final=final)
 
     def _log_probs(self, frames: Floats, prefixes: Sequence[Prefix]) -> Doubles:
         """(n, V) log posteriors of frames (n, D)."""
@@ -301,11 +288,7 @@ class AlignmentSynchronous(TransducerBeam):
         del state.waiting[: first - state.spent]
         state.spent = first
 
-    def finish(self, state: TransducerState) -> list[list[Hypothesis]]:
-        """One talker's n-best, best first, scorers' endings included."""
-        return [self._nbest(self._ended(state), self._limits.nbest, final=True)]
-
-    def _ended(self, state: TransducerState) -> Frontier:
+    def _ended(self, state: TransducerState) -> Alive:
         """Hypotheses that have spent all frames; the others spend theirs here, on the side."""
         live, step = state.live, state.step
         done: Frontier | None = None
@@ -321,7 +304,7 @@ class AlignmentSynchronous(TransducerBeam):
             if len(live.prefixes):
                 live, step = self._forward(state, live, step), step + 1
         assert done is not None
-        return done
+        return done.alive
 
     def _forward(self, state: TransducerState, live: Frontier, step: int) -> Frontier:
         at = self._at(live, step)

@@ -24,6 +24,7 @@ from sayso.core.errors import BundleError
 from sayso.core.manifest import WHOLE, WRITERS, IntentSpec, Manifest, PassSpec, Role
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.decoding.open_words import OpenWordsConfig
 from sayso.export.onnx import Exported, export_graphs, hears_whole
@@ -116,7 +117,7 @@ def export_bundle(
     )
     attends = isinstance(free.search, AttentionDecoderConfig)
     unused: tuple[Role, ...] = () if attends or _parses(model, automaton) else ("memory", "decoder")
-    if automaton is None or not automaton.lexicon:
+    if (automaton is None or not automaton.lexicon) and not isinstance(free.search, HybridConfig):
         unused = (*unused, "phones")
     if config.private:
         unused = (*unused, *WRITERS)
@@ -248,6 +249,11 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
         raise BundleError(
             "the model's heads read as well as hear (model.heads.fusion), which no bundle can yet; train without it"
         )
+    if not model.encoder.streams:
+        raise BundleError(
+            f"an encoder of kind '{model.encoder.config.kind}' hears whole recordings and runs in the workshop alone; "
+            "distil it into one that streams (recipes/pretrained/distil.toml) and export that"
+        )
     if automaton is None:
         return
     if automaton.lexicon and model.phones is None:
@@ -287,6 +293,8 @@ def _free(model: SpeechModel, free: FreeConfig | None) -> FreeConfig:
     decoder = model.decoder if model.decoder is not None and model.decoder.streams else None
     if free is None:
         free = FreeConfig() if decoder is None else FreeConfig(search=ATTENTION_DECODERS[decoder.config.kind]())
+    if isinstance(free.search, HybridConfig) and model.phones is None:
+        raise BundleError("free: search 'hybrid' needs a head for phones; train one with model.phones = true")
     if not isinstance(free.search, AttentionDecoderConfig):
         return free
     if decoder is None or decoder.config.kind != free.search.kind:

@@ -6,6 +6,7 @@ from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
 from sayso.losses.guided import guided_attention_loss
 from sayso.losses.labels import label_loss
 from sayso.losses.lean import transducer_loss_lean
+from sayso.losses.masked import masked_prediction_loss
 from sayso.losses.pruned import transducer_loss_pruned, transducer_loss_simple
 from sayso.losses.sequence import expected_errors_loss
 from sayso.losses.transducer import transducer_loss
@@ -29,6 +30,7 @@ __all__ = [
     "expected_errors_loss",
     "guided_attention_loss",
     "label_loss",
+    "masked_prediction_loss",
     "transducer_loss",
     "transducer_loss_lean",
     "transducer_loss_pruned",

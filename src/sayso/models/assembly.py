@@ -80,8 +80,9 @@ class SpeechModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
         self.encoder: Encoder[Any] = config.encoder.build()
+        # one that came from elsewhere knows more of itself than it was asked
+        self.config = config.model_copy(update={"encoder": self.encoder.config})
         width = self.encoder.width
         self.ctc = CtcHead(width, config.vocab, config.ctc_rate)
         self.predictor = config.predictor.build(config.vocab)

@@ -31,6 +31,7 @@ from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.decoders import CTC_DECODERS, AttentionDecoderConfig
 from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+from sayso.decoding.hybrid import Hybrid, HybridConfig
 from sayso.decoding.hypothesis import Decoder
 from sayso.decoding.mute import Mute
 from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
@@ -69,6 +70,7 @@ class Heard:
     encoded: Floats  # (C, D)
     log_probs: Floats  # (C times the CTC head's rate, V); in a private bundle (..., 1), blank
     grammar: Floats  # what the grammar listens to: the same, or as many rows of phones
+    sounds: Floats | None = None  # rows of phones, where somebody listens to them
     intent: Floats | None = None
 
 
@@ -135,16 +137,19 @@ class Engine:
             log_probs = self.calibration.tempered(self._graphs["ctc"].run({"x": encoded})[0]["log_probs"])
         for state, memory in zip(states, split(following, batch), strict=True):
             state.encoder = memory
-        grammar = log_probs
-        if self.automaton is not None and self.automaton.lexicon:
+        pronounced = self.automaton is not None and bool(self.automaton.lexicon)
+        sounds: Floats | None = None
+        if pronounced or isinstance(self.free_config.search, HybridConfig):
             sounds = self._graphs["phones"].run({"x": encoded})[0]["log_probs"]
-            grammar = tempered(sounds, self.calibration.phone_temperature)
+            sounds = tempered(sounds, self.calibration.phone_temperature)
+        grammar = sounds if sounds is not None and pronounced else log_probs
         intents, rate = self._intents(states, encoded, frames), self.manifest.ctc_rate
         return [
             Heard(
                 encoded=encoded[i, :n].copy(),
                 log_probs=log_probs[i, : n * rate].copy(),
                 grammar=grammar[i, : n * rate].copy(),
+                sounds=None if sounds is None else sounds[i, : n * rate].copy(),
                 intent=intents[i],
             )
             for i, n in enumerate(frames.tolist())
@@ -185,13 +190,18 @@ class Engine:
         search = self.free_config.search
         if isinstance(search, TriggeredBeamConfig):
             return Both(heard.encoded, heard.log_probs)
+        if isinstance(search, HybridConfig):
+            return heard.sounds
         return heard.log_probs if self.free_config.by_ctc else heard.encoded
 
     def _free(self) -> Decoder[Any]:
         """The search of the free text; it holds no stream."""
         if self.manifest.private:
             return Mute()
-        search, scorers = self.free_config.search, self._scorers(self.free_config.lm)
+        search = self.free_config.search
+        if isinstance(search, HybridConfig):
+            return self._hybrid(search)
+        scorers = self._scorers(self.free_config.lm)
         if isinstance(search, CtcGreedyConfig | CtcBeamConfig):
             return search.build(scorers)
         if isinstance(search, AttentionDecoderConfig):
@@ -208,6 +218,16 @@ class Engine:
                 f"'joiner', which this bundle lacks; choose {' or '.join(CTC_DECODERS)}"
             )
         return search.build(self.predictor, self.join, scorers)
+
+    def _hybrid(self, search: HybridConfig) -> Hybrid:
+        lm = self.free_config.lm
+        assert lm is not None, "the settings say so"
+        if "phones" not in self._graphs:
+            raise BundleError(
+                f"{self.bundle.where}/bundle.json: free: search 'hybrid' needs the graph 'phones', which this bundle "
+                f"lacks; choose {' or '.join(CTC_DECODERS)}"
+            )
+        return search.build(self._ngram(lm.file), lm.weight, Lexicon.load(), self.tokenizer.encode)
 
     def _parser(self) -> Parser | None:
         """The second pass that writes meanings, where the bundle has one."""

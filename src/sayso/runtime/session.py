@@ -17,7 +17,7 @@ from dataclasses import replace
 from sayso.core.errors import DomainError
 from sayso.core.result import Alternative, Frame, Intent, Reason, Result, Slot
 from sayso.decoding.graph import GraphSearch
-from sayso.nlu.context import History, in_context, refused, remember
+from sayso.nlu.context import History, Turn, in_context, refused, remember
 from sayso.nlu.context_schema import schema_of
 from sayso.nlu.followup import FOLLOW_UP, with_follow_ups
 from sayso.nlu.policy import Doubt, Situation, doubt_of, question
@@ -99,6 +99,8 @@ class Session:
         else:
             result = in_context(result, self.history, self._schema) if result.intent is not None else result
             doubt = outcome.doubt
+            if result.intent is not None and not (self.waits and _means(self.history[-1], result)):
+                self._questions = 0  # something else is wanted: its questions are its own
         return self._turn(result.model_copy(update={"alternatives": alternatives}), doubt)
 
     def _followed(self, heard: Result, outcome: Outcome) -> tuple[Result, Doubt | None]:
@@ -200,6 +202,12 @@ class _Moment:
     def settle(self, result: Result, outcome: Outcome) -> Result:
         """As ``Session.settle``."""
         return self._session.settle(result, outcome)
+
+
+def _means(turn: Turn, result: Result) -> bool:
+    """Whether ``result`` says again what ``turn`` said."""
+    said, before = ({(slot.name, slot.value) for slot in slots} for slots in (result.slots, turn.slots))
+    return result.intent is not None and result.intent.name == turn.intent and said == before
 
 
 def _as_heard(slot: Slot, heard: Slot | None) -> Slot:

@@ -11,6 +11,7 @@ from sayso.core.config import Config
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.decoders import ATTENTION_DECODERS, CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.triggered_beam import TriggeredBeamConfig
 
 
@@ -36,6 +37,12 @@ class FreeConfig(Config):
     lm: LanguageModelConfig | None = None
 
     @model_validator(mode="after")
+    def _a_hybrid_has_its_words_from_a_model(self) -> Self:
+        if isinstance(self.search, HybridConfig) and (self.lm is None or self.lm.unit != "words"):
+            raise ValueError("search 'hybrid' finds the words of a language model; give 'lm', with unit 'words'")
+        return self
+
+    @model_validator(mode="after")
     def _one_path_needs_no_model(self) -> Self:
         if self.lm is not None and isinstance(self.search, CtcGreedyConfig | TransducerGreedyConfig):
             every = (*CTC_DECODERS, *TRANSDUCER_DECODERS, *ATTENTION_DECODERS)
@@ -48,7 +55,7 @@ class FreeConfig(Config):
     @property
     def by_ctc(self) -> bool:
         """Whether the search counts time in rows of the CTC head's posteriors; else it does in encoder frames."""
-        return isinstance(self.search, CtcGreedyConfig | CtcBeamConfig | TriggeredBeamConfig)
+        return isinstance(self.search, CtcGreedyConfig | CtcBeamConfig | TriggeredBeamConfig | HybridConfig)
 
 
 class CombineConfig(Config):

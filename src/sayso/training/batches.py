@@ -252,6 +252,33 @@ def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generato
     return [_view(x, config, rng) for _ in range(views)]
 
 
+def augment_samples(
+    samples: Floats, config: SpecAugmentConfig, rng: np.random.Generator, views: int = 1
+) -> list[Floats]:
+    """Likewise of samples (T,160): one speed, and for each view a level and stretches of silence. What acts on mel
+    bands has no say here."""
+    wave, stretch = samples.reshape(-1), 1.0 + rng.uniform(-config.tempo, config.tempo)
+    rows = max(8, round(len(samples) * stretch))
+    times = np.linspace(0, len(wave) - 1, rows * samples.shape[1])
+    fast = np.interp(times, np.arange(len(wave)), wave).astype(np.float32).reshape(rows, -1)
+    found = []
+    for _ in range(views):
+        x = fast * np.float32(np.exp(rng.uniform(-config.level, config.level) / 2))  # of energy: half in amplitude
+        _hide(x, config, rng, 0.0)
+        found.append(x)
+    return found
+
+
+def _hide(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator, fill: float) -> None:
+    """``fill`` in place of stretches of rows, in place."""
+    budget = int(len(x) * config.time_share)
+    while budget > 0:
+        width = int(rng.integers(1, config.time_width + 1))
+        start = int(rng.integers(0, max(1, len(x) - width)))
+        x[start : start + width] = fill
+        budget -= width
+
+
 def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:
     mels = x.shape[1]
     warp = 1.0 + rng.uniform(-config.vocal_tract, config.vocal_tract)
@@ -259,17 +286,12 @@ def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Flo
     x = np.ascontiguousarray(_interpolate(x.T, bins).T + rng.uniform(-config.level, config.level), dtype=np.float32)
     if config.noise > 0 and rng.random() < config.noise:  # no draw where there is none: older runs stay what they were
         x = with_noise(x, rng.uniform(*config.noise_db), rng)
-    fill = x.mean()
+    fill = float(x.mean())
     for _ in range(config.frequency_masks):
         width = int(rng.integers(0, config.frequency_width + 1))
         start = int(rng.integers(0, mels - width + 1))
         x[:, start : start + width] = fill
-    budget = int(len(x) * config.time_share)
-    while budget > 0:
-        width = int(rng.integers(1, config.time_width + 1))
-        start = int(rng.integers(0, max(1, len(x) - width)))
-        x[start : start + width] = fill
-        budget -= width
+    _hide(x, config, rng, fill)
     return x
 
 

@@ -30,6 +30,7 @@ from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.curation import content_hash
 from sayso.data.features import ClipMeta, FeatureBank, cached
 from sayso.data.phones import read_phones
+from sayso.data.samples import SampleBank
 from sayso.data.splits import cut_valid
 from sayso.data.teacher import read_teacher
 from sayso.models.assembly import ModelConfig
@@ -46,6 +47,7 @@ from sayso.training.loop import Corpus
 from sayso.training.progress import Meter, Say
 from sayso.training.recipe import DataConfig, Source
 
+Bank = FeatureBank | SampleBank
 LEAST_FRAMES, MOST_FRAMES = 30, 2000  # 0.3 s and 20 s of 10 ms frames
 _ROOM = 0.85  # the batches' tempo warp shortens clips by up to this: targets must still fit
 _STATISTICS_CLIPS = 500
@@ -86,7 +88,7 @@ def described(parts: Iterable[Part]) -> list[dict[str, Any]]:
 def transcripts(parts: Iterable[Part]) -> Iterator[str]:
     """The normalised training transcripts; of clips without one the values of their slots."""
     for part in parts:
-        for cut in part.train:
+        for cut in part.train if not part.source.unlabelled else ():
             text = cut.supervisions[0].text if cut.supervisions else None
             if text and part.source.transcripts:
                 yield normalise(text)
@@ -108,23 +110,31 @@ def gather(
     ``parts`` is what ``read_parts`` gave, where it was read already. Raises ``DataError`` where nothing is left to
     train on, ``ConfigError`` for an intent of the ``model``'s heads that no source speaks.
     """
-    banks: list[FeatureBank] = []
+    banks: list[Bank] = []
     train: list[Item] = []
     weights: list[float] = []
     valid: list[Item] = []
     heard: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     coarse = coarse_labels(data.refinements, model.heads.intents)
+
+    def make(cuts: CutSet, name: str, copy: int = 0, source: Source | None = None) -> Bank:
+        settings = None if not copy else (source.augment if source is not None else None) or AugmentConfig()
+        if model.encoder.hears == "samples":
+            return SampleBank(cuts, settings, copy, _root())
+        return _bank(cuts, data, name, say, settings, copy)
+
     for part in read_parts(data) if parts is None else parts:
         source = part.source
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
-            banks.append(_bank(part.train, data, f"{part.name}, copy {copy}" if copy else part.name, say, copy, source))
+            name = f"{part.name}, copy {copy}" if copy else part.name
+            banks.append(make(part.train, name, copy, source))
             found = list(_items(banks, source, tokenizer, model, left_out, tuple(coarse)))
             train += found
             weights += [source.weight] * len(found)
             heard.update(m.intent for m in map(banks[-1].meta, range(len(banks[-1]))) if m.intent is not None)
-        if len(part.valid):
-            banks.append(_bank(part.valid, data, f"{part.name}, valid", say))
+        if len(part.valid) and not source.unlabelled:
+            banks.append(make(part.valid, f"{part.name}, valid"))
             valid += _items(banks, source, tokenizer, model, left_out, tuple(coarse))
     _check_intents(model.heads, heard, coarse, say)
     if left_out:
@@ -195,15 +205,12 @@ def _some(cuts: CutSet, source: Source) -> CutSet:
     return CutSet.from_cuts([chosen[i] for i in sorted(by_hash[:count])])
 
 
-def _bank(
-    cuts: CutSet, data: DataConfig, name: str, say: Say, copy: int = 0, source: Source | None = None
-) -> FeatureBank:
-    settings = (source.augment if source is not None else None) or AugmentConfig()
+def _bank(cuts: CutSet, data: DataConfig, name: str, say: Say, augment: AugmentConfig | None, seed: int) -> FeatureBank:
     return cached(
         cuts,
         data.cache,
-        augment=settings if copy else None,
-        seed=copy,
+        augment=augment,
+        seed=seed,
         processes=data.processes if len(cuts) >= _WORTH_PROCESSES else 1,
         progress=Meter(say, f"features of {name}"),
         root=_root(),
@@ -219,7 +226,7 @@ def _root() -> Path | None:
 
 
 def _items(
-    banks: Sequence[FeatureBank],
+    banks: Sequence[Bank],
     source: Source,
     tokenizer: Tokenizer,
     model: ModelConfig,
@@ -234,13 +241,16 @@ def _items(
     lexicon = Lexicon.load() if model.phones else None
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
-        text = normalise(meta.text) if source.transcripts else ""
+        text = normalise(meta.text) if source.transcripts and not source.unlabelled else ""
         tokens = tuple(tokenizer.encode(text))
         intent, tags = _meaning(meta, text, source, tokenizer, model.heads, coarse)
         tree = () if grammar is None else _tree(meta, text, source, grammar, tokenizer)
-        problem = _problem(tokens, frames, model.ctc_rate, understood=intent >= 0 or bool(tree))
+        problem = _problem(tokens, frames, model.ctc_rate, useful=source.unlabelled or intent >= 0 or bool(tree))
         if problem:
             left_out[problem] += 1
+            continue
+        if source.unlabelled:
+            yield Item(len(banks) - 1, index, frames, (), teacher=teacher.get(meta.id))
             continue
         yield Item(
             len(banks) - 1,
@@ -257,8 +267,8 @@ def _items(
         )
 
 
-def _problem(tokens: Sequence[int], frames: int, ctc_rate: int, *, understood: bool) -> str | None:
-    if not tokens and not understood:
+def _problem(tokens: Sequence[int], frames: int, ctc_rate: int, *, useful: bool) -> str | None:
+    if not tokens and not useful:
         return "without a transcript or a meaning to learn"
     if UNKNOWN in tokens:
         return "with letters that the tokenizer does not know"

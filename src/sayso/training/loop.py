@@ -26,7 +26,7 @@ from sayso.core.files import aside, whole
 from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.text.tokenizer import Tokenizer
-from sayso.training.batches import Batcher, Floats, Item, augment, collate
+from sayso.training.batches import Batcher, Floats, Item, augment, augment_samples, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
 from sayso.training.curriculum import Curriculum, ranks_of
@@ -81,8 +81,9 @@ class Trainer:
             accelerator="auto", devices=1, precision="bf16-mixed" if _in_bf16(config) else "32-true"
         )
         _check_names(model, config)
+        self.fixed = tuple(f"encoder.{name}" for name in model.encoder.frozen)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(config.freeze))
+            parameter.requires_grad_(not name.startswith((*self.fixed, *config.freeze)))
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
         width = next((item.teacher.shape[1] for item in corpus.train if item.teacher is not None), 0)
@@ -97,7 +98,7 @@ class Trainer:
             )
         members = None if corpus.members is None else torch.from_numpy(corpus.members)
         aids = Aids(SequenceLoss(config.sequence, self._word_errors), members, config.label_smoothing)
-        self.whole = Objective(model, weights, config.transducer, width, config.weighting, aids)
+        self.whole = Objective(model, weights, config.transducer, width, config.weighting, aids, config.masked)
         apart = list(self.whole.weighting.parameters())
         learnt = [p for p in self.whole.parameters() if p.requires_grad and not any(p is other for other in apart)]
         groups: list[dict[str, Any]] = [
@@ -150,7 +151,7 @@ class Trainer:
         c, stage, begun = self.config, len(self.progress.begun) - 1, self.progress.begun[-1]
         self.now = c.during(stage)
         for name, parameter in self.raw.named_parameters():
-            parameter.requires_grad_(not name.startswith(self.now.freeze))
+            parameter.requires_grad_(not name.startswith((*self.fixed, *self.now.freeze)))
         self.whole.enter(self.now.weights)
         self.views = 2 if self.now.weights.consistency > 0 else 1
         self.batcher = Batcher(
@@ -244,7 +245,8 @@ class Trainer:
         c, step = self.config, self.progress.step
         for part in range(c.accumulate):
             items = self.batcher.plan((step - self.progress.begun[-1]) * c.accumulate + part)
-            heard = [augment(self.corpus.features(item), c.spec, rng, self.views) for item in items]
+            change = augment if self.raw.encoder.config.hears == "features" else augment_samples
+            heard = [change(self.corpus.features(item), c.spec, rng, self.views) for item in items]
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
             batch = collate(rows, [item for item in items for _ in range(self.views)])
@@ -273,7 +275,7 @@ class Trainer:
     def validate(self, *, ends: bool = True) -> float:
         """Greedy WER of the averaged weights (of the mean of ``ends`` where there are any) on ``valid``, in the
         streaming context: by CTC, or by the transducer or a decoder of transcripts where that weighs more; and the
-        share of intents that the head has right. NaN without words to judge by."""
+        share of intents that the head has right. NaN where nothing of ``valid`` has a transcript."""
         items = self.corpus.valid[: self.config.validate_clips]
         if not items:
             return math.nan
@@ -282,7 +284,7 @@ class Trainer:
             errors, words = greedy_errors(self.raw, *given, by=self._judge())
             wrong, phones = phone_errors(self.raw, items, self.corpus.features)
             right, meant = intents_right(self.raw, items, self.corpus.features, self.corpus.members)
-        wer = errors / words if words else math.nan
+        wer = errors / words if words else math.nan  # none where no clip has a transcript
         mean = {"ends": self.average.count} if ends and self.average.count else {}
         row = {"step": self.progress.step, "seconds": round(self.progress.seconds, 1)}
         row |= {"valid_wer": round(wer, 4)} if words else {}
@@ -290,10 +292,12 @@ class Trainer:
         row |= {"valid_intent": round(right / meant, 4)} if meant else {}
         self._log({**row, **mean})
         of = f", mean of {self.average.count} ends" if mean else ""
-        heard = f", phone error rate {wrong / phones:.3f}" if phones else ""
-        heard += f", {right / meant:.3f} of intents right" if meant else ""
-        self.say(f"step {self.progress.step}  valid WER {wer:.3f}{heard} ({len(items)} clips{of})")
-        self.progress.best = min(self.progress.best, wer) if words else self.progress.best
+        heard = [f"WER {wer:.3f}"] if words else []
+        heard += [f"phone error rate {wrong / phones:.3f}"] if phones else []
+        heard += [f"{right / meant:.3f} of intents right"] if meant else []
+        self.say(f"step {self.progress.step}  valid {', '.join(heard)} ({len(items)} clips{of})")
+        if words:
+            self.progress.best = min(self.progress.best, wer)
         return wer
 
     def _judge(self) -> Reader | None:

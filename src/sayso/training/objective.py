@@ -17,6 +17,7 @@ from sayso.models.masks import length_mask
 from sayso.models.streaming import Context
 from sayso.training.batches import PHONES_PER_FRAME, Batch
 from sayso.training.lattice import FullConfig, FullLoss, TransducerConfig, TransducerLoss
+from sayso.training.masking import MaskedConfig, MaskedPrediction
 from sayso.training.recipe import LossWeights
 from sayso.training.sequence import Heard, SequenceConfig, SequenceLoss
 from sayso.training.weighting import FixedConfig, WeightingConfig
@@ -25,7 +26,7 @@ from sayso.training.weighting import FixedConfig, WeightingConfig
 @dataclass(frozen=True)
 class Aids:
     """What losses need beside the model. ``members`` (L,C) are the classes that each intent label may mean (None: a
-    label is a class), ``smoothing`` is that of intents and slots.
+    label is a class), ``smoothing`` is that of intents and slots. ``masked`` hides speech and asks for it.
 
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
     the last to a teacher's features. ``transducer`` is the full one where none is given.
@@ -37,6 +38,7 @@ class Aids:
     phones: nn.Module | None = None
     teacher: nn.Module | None = None
     transducer: TransducerLoss | None = None
+    masked: MaskedPrediction | None = None
 
 
 class Objective(nn.Module):
@@ -50,11 +52,13 @@ class Objective(nn.Module):
         teacher_width: int = 0,
         weighting: WeightingConfig | None = None,
         aids: Aids | None = None,
+        masked: MaskedConfig | None = None,
     ) -> None:
         super().__init__()
         self.aids = aids or Aids()
         self.model, self.weights = model, weights
-        # neither is a part of the model: they teach it and are left behind
+        # none is a part of the model: they teach it and are left behind
+        self.masked = (masked or MaskedConfig()).build(model.encoder) if weights.masked > 0 else None
         self.transducer = (transducer or FullConfig()).build(model)
         count = PHONES_PER_FRAME * len(PHONES)
         self.phones = nn.Linear(model.encoder.width, count) if weights.phones > 0 else None
@@ -77,6 +81,7 @@ class Objective(nn.Module):
             phones=self.phones if self.weights.phones > 0 else None,
             teacher=self.teacher if self.weights.teacher > 0 else None,
             transducer=self.transducer,
+            masked=self.masked if self.weights.masked > 0 else None,
         )
         losses = objective(self.model, batch, visible, self.weights, aids)
         shared = [weight for weight in self.model.encoder.parameters() if weight.dim() > 1][-1]
@@ -92,11 +97,13 @@ def objective(
     With a weight of consistency rows 2i and 2i+1 of ``batch`` are two views of one clip.
     """
     aids = aids or Aids()
+    losses = {} if aids.masked is None else aids.masked(model.encoder, batch.features, batch.lengths, context)
+    if losses and not _hears(model, weights):
+        return losses
     phones, teacher = aids.phones, aids.teacher
     inside = weights.intermediate > 0 or phones is not None or teacher is not None
     passed: list[Tensor] | None = [] if inside else None
     encoded, frames = model.encoder(batch.features, batch.lengths, context, passed)
-    losses: dict[str, Tensor] = {}
     log_probs, rows = model.ctc(encoded), frames * model.ctc.rate
     losses["ctc"] = _ctc(log_probs, batch.targets, batch.target_lengths, rows)
     if weights.consistency > 0:
@@ -128,7 +135,7 @@ def objective(
             losses["sequence"] = judge(model, heard, batch.targets[told], batch.target_lengths[told])
     losses |= _heads(model, batch, encoded, frames, log_probs, aids)
     if weights.decoder > 0 and bool((batch.tree_lengths > 0).any()):
-        losses |= _decoder(model, batch, encoded, frames, weights)
+        losses |= decoder_losses(model, batch, encoded, frames, weights)
     return losses
 
 
@@ -157,6 +164,12 @@ def _heads(
     return losses
 
 
+def _hears(model: SpeechModel, weights: LossWeights) -> bool:
+    """Whether any loss wants to hear the speech as it is."""
+    absent = {"intent": model.intent is None, "slots": model.slots is None, "masked": True}
+    return any(weight > 0 and not absent.get(name, False) for name, weight in weights.by_loss().items())
+
+
 def _ctc(log_probs: Tensor, targets: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
     """Per label, over the rows that say something."""
     loss = ctc_loss(log_probs, targets, frames, lengths, reduction="none")
@@ -179,7 +192,7 @@ def _consistency(log_probs: Tensor, lengths: Tensor, frames: Tensor) -> Tensor:
     return (loss / lengths[::2].clamp(min=1) * spoken).sum() / spoken.sum().clamp(min=1)
 
 
-def _decoder(
+def decoder_losses(
     model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Per token, ends included, over the rows whose tree is known and that teach something."""

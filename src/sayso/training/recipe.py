@@ -18,6 +18,7 @@ from sayso.models.assembly import ModelConfig
 from sayso.training.curriculum import CurriculumConfig
 from sayso.training.labels import Refinement
 from sayso.training.lattice import FullConfig, TransducerConfig
+from sayso.training.masking import MaskedConfig
 from sayso.training.noise import WeightNoiseConfig
 from sayso.training.sequence import SequenceConfig
 from sayso.training.weighting import FixedConfig, WeightingConfig
@@ -35,6 +36,7 @@ class Source(Config):
     ``disfluencies`` of the transcripts (filled pauses, repeats, restarts) are kept, or removed so that the network
     learns to pass over them. ``transcripts`` false: nothing of what was said word by word is learnt from, intents and
     the values of slots alone (by the intent head and a decoder of decoupled trees), as where no more was labelled.
+    ``unlabelled`` speech is heard without its transcripts, if it has any: for losses that need none.
     """
 
     corpus: str | None = None
@@ -51,6 +53,7 @@ class Source(Config):
     copies: int = Field(default=0, ge=0)
     weight: float = Field(default=1.0, gt=0)
     negative: bool = False
+    unlabelled: bool = False
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -101,8 +104,10 @@ class LossWeights(Config):
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
-    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``sequence``: expected word
-    errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of
+    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``masked``: codes of hidden
+    stretches, for which nothing need be written (``training/masking.py``; BEST-RQ, Chiu et al. 2022). ``sequence``:
+    expected word errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``:
+    cross-entropy of
     what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
     what of its attention strays from the diagonal costs (Tachibana et al. 2018), which shows it where to look at first.
     ``quantity``: what a label's attention lacks to one costs (Inaguma and Kawahara 2021, arXiv:2103.00422); only
@@ -116,6 +121,7 @@ class LossWeights(Config):
     phones: float = Field(default=0.0, ge=0)
     consistency: float = Field(default=0.0, ge=0)
     teacher: float = Field(default=0.0, ge=0)
+    masked: float = Field(default=0.0, ge=0)
     transducer: float = Field(default=0.4, ge=0)
     transducer_share: float = Field(default=0.4, gt=0, le=1)
     sequence: float = Field(default=0.0, ge=0)
@@ -168,7 +174,7 @@ class TrainingConfig(Config):
 
     ``freeze`` lists parameter-name prefixes that stay as they are. ``chunks`` are drawn per batch (0: everything
     visible). ``transducer`` says how that loss is computed, its weight stands among ``weights``, and ``weighting`` how
-    those move. The rate falls along a
+    those move; ``masked`` says what that loss hides. The rate falls along a
     cosine in each of ``cycles`` equal parts of the run; the mean of the weights at their ends is what is kept
     (stochastic weight averaging; Izmailov et al. 2018). ``stages`` are gone through one after another; ``curriculum``
     says which clips come first in each. Gradients are clipped to the global norm ``clip``, and with ``autoclip`` to
@@ -199,6 +205,7 @@ class TrainingConfig(Config):
     threads: int = 2
     weights: LossWeights = LossWeights()
     weighting: WeightingConfig = FixedConfig()
+    masked: MaskedConfig = MaskedConfig()
     transducer: TransducerConfig = FullConfig()
     sequence: SequenceConfig = SequenceConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

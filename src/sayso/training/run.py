@@ -68,7 +68,7 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     if settings.training.at_most().phone_ctc > 0 and model.phones is None:
         raise ConfigError("training.weights.phone_ctc needs a head for phones; set model.phones = true beside it")
     corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
-    if settings.init is None:
+    if settings.init is None and model.encoder.config.hears == "features":
         mean, scale = feature_statistics(corpus)
         model.encoder.mean.copy_(mean)
         model.encoder.scale.copy_(scale)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from sayso.models.encoders.base import Encoder, EncoderSettings
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.encoders.lstm import LstmConfig
+from sayso.models.encoders.pretrained import PretrainedConfig
 from sayso.models.encoders.transformer import TransformerConfig
 
 _Table = (
@@ -16,6 +17,7 @@ _Table = (
     | LstmConfig
     | TransformerConfig
 )  # fmt: skip
+_Whole = PretrainedConfig  # hears whole recordings; never in a bundle
 
 
 def _said(value: Any) -> Any:
@@ -23,7 +25,7 @@ def _said(value: Any) -> Any:
     return {"kind": "conformer", **value} if isinstance(value, dict) else value
 
 
-EncoderConfig = Annotated[_Table, Field(discriminator="kind"), BeforeValidator(_said)]
+EncoderConfig = Annotated[_Table | _Whole, Field(discriminator="kind"), BeforeValidator(_said)]
 ENCODERS: dict[str, type[EncoderSettings]] = {kind.model_fields["kind"].default: kind for kind in get_args(_Table)}
 
 __all__ = ["ENCODERS", "Encoder", "EncoderConfig", "EncoderSettings"]

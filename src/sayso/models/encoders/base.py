@@ -8,7 +8,7 @@ width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -19,12 +19,14 @@ from sayso.models.streaming import Context, State
 from sayso.models.subsampling import FACTOR, STAGES, Subsampling
 
 FEATURE_MS = 10.0
+SAMPLES = 160  # of 16 kHz in 10 ms: a row of what an encoder of samples hears
 S = TypeVar("S", bound=State)
 
 
 class EncoderSettings(Config):
     """What every encoder is asked; ``chunk_frames`` and ``left_frames`` are the defaults of a stream."""
 
+    hears: ClassVar[Literal["features", "samples"]] = "features"  # (B,T,mels) or (B,T,160), rows of 10 ms
     kind: str
     mels: int = 80
     channels: int = 192  # of the first convolution of the subsampling
@@ -40,20 +42,32 @@ class EncoderSettings(Config):
 
 
 class Encoder(nn.Module, ABC, Generic[S]):
-    """Normalisation and subsampling, which all share, and what an encoder must answer."""
+    """Normalisation and subsampling, which all that stream share, and what an encoder must answer.
 
+    One that does not ``streams`` hears whole recordings.
+    """
+
+    streams: ClassVar[bool] = True
     config: EncoderSettings
     mean: Tensor  # (F,) of the training features
     scale: Tensor  # (F,) inverse standard deviation
 
-    def __init__(self, config: EncoderSettings, stages: int = STAGES) -> None:
-        """``stages``: of the subsampling; an encoder with fewer than three reduces time further itself."""
+    def __init__(self, config: EncoderSettings, stages: int | None = STAGES) -> None:
+        """``stages``: of the subsampling; an encoder with fewer than three reduces time further itself, and one that
+        hears samples has none (None)."""
         super().__init__()
         self.config = config
         self.width = config.width
+        if stages is None:
+            return
         self.subsampling = Subsampling(config.mels, config.channels, config.width, stages)
         self.register_buffer("mean", torch.zeros(config.mels))
         self.register_buffer("scale", torch.ones(config.mels))
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the parameters that no training changes."""
+        return ()
 
     @property
     def default_context(self) -> Context:
