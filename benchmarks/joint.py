@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from sayso.core.errors import DataError
 from sayso.evaluation import metrics
-from sayso.evaluation.bootstrap import ratio
+from sayso.evaluation.bootstrap import Estimate, general, ratio
 from sayso.evaluation.evaluate import Pair
 from sayso.text.normalise import normalise
 
@@ -86,7 +86,7 @@ class Bench:
                 if metric == "wer" or not words:
                     emit(BENCH, where, metric, ratio(top, bottom))
             for metric in (("wer",) if words else MAIN) if other is not None and beside is not None else ():
-                emit(BENCH, where, metric, ratio(found[metric][0], other[metric][0]), "/".join(beside))
+                emit(BENCH, where, metric, quotient(found[metric], other[metric]), "/".join(beside))
             if snr is None and not words:
                 self._kinds(where, run, way)
 
@@ -131,6 +131,16 @@ def counted(pairs: Sequence[Pair]) -> Counts:
         if name != "wer" or any(result.text for _, result in pairs):
             found[name] = np.array([top for top, _ in each], float), np.array([bottom for _, bottom in each], float)
     return found
+
+
+def quotient(one: tuple[Doubles, Doubles], other: tuple[Doubles, Doubles]) -> Estimate | None:
+    """A figure over another's, both ratios of sums over the same recordings; None where the other is 0."""
+
+    def statistic(index: NDArray[np.int64]) -> float:
+        sums = [float(counts[index].sum()) for counts in (*one, *other)]
+        return sums[0] / sums[1] / (sums[2] / sums[3]) if sums[1] and sums[2] and sums[3] else float("nan")
+
+    return general(statistic, len(one[0]))
 
 
 def systems(bench: Bench) -> None:
