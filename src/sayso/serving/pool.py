@@ -30,7 +30,14 @@ LOAD_S = 120.0
 MOST_WAIT_S = 0.5  # of audio in an engine, for new streams to be let in
 SMOOTHING = 0.3  # of the newest measurement
 LEAST_AUDIO_S = 0.5  # in a measurement that counts
-_ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # an engine, where nothing else is asked for
+_ENGINE = {  # its environment, where nothing else is asked for
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # what streams hold lies between the arrays of steps; glibc keeps the holes that these leave (3 MB a stream), unless
+    # larger arrays are mapped, and given back one by one
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
 _BACKOFF_S = (0.0, 0.2, 1.0, 5.0)
 
 
@@ -94,7 +101,7 @@ class EngineProcess:
             "sayso.serving.engine",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**_ONE_CORE, **os.environ},
+            env={**_ENGINE, **os.environ},
         )
         self.started += 1
         self.silent_s, self.rtf, self.wait_s = -START_S, 0.0, 0.0
