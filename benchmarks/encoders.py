@@ -112,11 +112,6 @@ def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
-def taught(folder: Path | None, corpus: str) -> dict[str, str]:
-    """A source's phone alignments. Without any, few thousand steps on real speech stay on blanks, whatever encodes."""
-    return {} if folder is None else {"phones": str(folder / f"{corpus}.jsonl")}
-
-
 def compare(case: str, reference: str, metric: str, mine: Any, its: Any) -> None:
     """A figure for each dev set, and what it is to the reference's."""
     for name, (costs, counts) in mine.items():
@@ -177,15 +172,10 @@ def predictors(plan: Plan, dev: Dev) -> None:
                 None if kind == STATELESS else found[STATELESS])  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train all cases and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--minutes", type=float, default=20.0, help="of the Conformer's training; sets the steps of all"
-    )
+def training_options(parser: argparse.ArgumentParser, limit: int) -> None:
+    """Options that comparisons of small trainings share; ``limit`` is the default number of utterances to judge."""
     parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
     parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
-    parser.add_argument("--phones", type=Path, help="alignments by benchmarks/align.py, taught beside CTC")
     parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
     parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
     parser.add_argument("--batch-seconds", type=float, default=40.0)
@@ -193,22 +183,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=200, help="a seeded sample of N utterances of each dev set")
+    parser.add_argument("--limit", type=int, default=limit, help="a seeded sample of N utterances of each dev set")
+
+
+def planned(options: argparse.Namespace, **training: Any) -> Plan:
+    """What all trainings of these options have in common; ``training`` adds to it."""
+    source = {"longest_s": options.longest_s, "clips": options.clips}
+    shared = {
+        "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
+        "threads": options.threads, "chunks": [0, 4, 8], "validate_every": 10_000,
+        "weights": {"ctc": 1.0, "transducer": 0.0},
+        "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
+    }  # fmt: skip
+    steps = {} if options.steps is None else {"steps": options.steps}
+    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
+    options.out.mkdir(parents=True, exist_ok=True)
+    return Plan(data, {**shared, **training, **steps}, options.vocab, options.out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train all cases and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="of the Conformer's training; sets the steps of all"
+    )
+    training_options(parser, limit=200)
+    parser.add_argument("--phones", type=Path, help="alignments by benchmarks/align.py, taught beside CTC")
     parser.add_argument("--predictors", action="store_true", help="compare prediction networks as well")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-encoders"))
     options = parser.parse_args(arguments)
-    source = {"longest_s": options.longest_s, "clips": options.clips}
-    steps = {} if options.steps is None else {"steps": options.steps}
-    aligned = {} if options.phones is None else {"phones": 1.0}
-    training = {
-        "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
-        "threads": options.threads, "chunks": [0, 4, 8], "validate_every": 10_000,
-        "weights": {"ctc": 1.0, "transducer": 0.0, **aligned},
-        "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
-    }  # fmt: skip
-    data = {"train": [{"corpus": name, **source, **taught(options.phones, name)} for name in options.corpus]}
-    plan = Plan(data, {**training, **steps}, options.vocab, options.out)
-    options.out.mkdir(parents=True, exist_ok=True)
+    plan = planned(options)
+    if options.phones is not None:  # without them few thousand steps on real speech stay on blanks, whatever encodes
+        plan.training["weights"]["phones"] = 1.0
+        for source in plan.data["train"]:
+            source["phones"] = str(options.phones / f"{source['corpus']}.jsonl")
     sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
     dev = {name: recordings for name, recordings in sets.items() if recordings is not None}
     encoders(plan, dev, options.minutes)

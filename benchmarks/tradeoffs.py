@@ -34,7 +34,7 @@ from _lines import emit
 from _probe import one_core
 from _systems import HYBRID, REFERENCE, SYSTEMS, export, sized, used_mb, words_of
 from _wer import SETS, Floats, recordings
-from encoders import Plan, taken
+from encoders import Plan, planned, taken, training_options
 
 from sayso.core.errors import DataError
 from sayso.decoding.align import align
@@ -226,17 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the options and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="of CTC's training; sets the steps of all")
-    parser.add_argument("--steps", type=int, help="of every training, instead of --minutes")
     parser.add_argument("--hear", type=float, default=0.4, help="share of the steps that all train CTC alone")
-    parser.add_argument("--corpus", nargs="+", default=["librispeech-tc5"], help="folders under SAYSO_CORPORA")
-    parser.add_argument("--longest-s", type=float, default=5.5, help="leave longer recordings out of the training")
-    parser.add_argument("--clips", type=int, help="train on so many recordings of each corpus")
-    parser.add_argument("--batch-seconds", type=float, default=40.0)
-    parser.add_argument("--vocab", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=100, help="a seeded sample of N utterances of each dev set")
+    training_options(parser, limit=100)
     parser.add_argument("--long", type=int, default=10, help="recordings in one of the long form")
     parser.add_argument("--lm-weight", type=float, default=0.6, help="of the hybrid's language model")
     parser.add_argument("--word-bonus", type=float, default=1.0, help="of the hybrid, for every word")
@@ -245,18 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-tradeoffs"))
     options = parser.parse_args(arguments)
     options.systems = [name for name in SYSTEMS if name in options.systems or name == REFERENCE]
-    training = {
-        "seed": options.seed, "batch_seconds": options.batch_seconds, "rate": options.rate, "warmup": 100,
-        "threads": options.threads, "chunks": [0, 4, 8], "precision": "fp32", "validate_every": 10_000,
-        "weights": {"ctc": 1.0, "transducer": 0.0},
-        "spec": {"frequency_masks": 1, "time_share": 0.02, "tempo": 0.05, "vocal_tract": 0.06, "level": 1.0},
-    }  # fmt: skip
-    if options.steps is not None:
-        training["steps"] = options.steps
-    source = {"longest_s": options.longest_s, "clips": options.clips}
-    data = {"train": [{"corpus": name, **source} for name in options.corpus]}
-    options.out.mkdir(parents=True, exist_ok=True)
-    compare(Plan(data, training, options.vocab, options.out), options)
+    compare(planned(options, precision="fp32"), options)
 
 
 if __name__ == "__main__":

@@ -218,6 +218,11 @@ class BeamSearch(ABC, Generic[S]):
         self._keep(state, committed(alive.prefixes, best, alive.marks[best], before))
         release(alive.prefixes, self._alive(state).prefixes)
 
+    def _settle_old(self, state: S, frame: int, keep: int | None) -> None:
+        """Every ``COMMIT_EVERY`` frames, ``_commit`` what is older than ``keep`` of them; None: never."""
+        if keep is not None and frame % COMMIT_EVERY == 0:
+            self._commit(state, frame - keep)
+
     def _nbest(self, alive: Alive, n: int, *, final: bool) -> list[Hypothesis]:
         return self._fusion.hypotheses(alive.prefixes, alive.scores, alive.marks, n, final=final)
 

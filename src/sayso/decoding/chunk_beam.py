@@ -22,7 +22,6 @@ from sayso.core.config import Config
 from sayso.decoding.beam import (
     COMMIT_EVERY,
     Alive,
-    BeamSearch,
     Doubles,
     Longs,
     Mark,
@@ -35,7 +34,7 @@ from sayso.decoding.beam import (
     totals,
 )
 from sayso.decoding.predictor import Floats
-from sayso.decoding.speller import Memory, Speller, State, joined, log_softmax, stacked, tail
+from sayso.decoding.speller import Memory, Speller, SpellerBeam, State, joined, log_softmax, stacked, tail
 
 
 class ChunkBeamConfig(Config):
@@ -89,12 +88,12 @@ class ChunkState:
         return self.first + len(self.chunks)
 
 
-class ChunkBeam(BeamSearch[ChunkState]):
+class ChunkBeam(SpellerBeam[ChunkState]):
     """Searches encoder frames; holds no stream."""
 
     def __init__(self, config: ChunkBeamConfig, speller: Speller, end: int, scorers: Scorers | None = None) -> None:
-        super().__init__("attention", scorers, config.nbest)
-        self.config, self._speller, self._end = config, speller, end
+        super().__init__(speller, end, scorers, config.nbest)
+        self.config = config
 
     def start(self, context: Mapping[str, Any] | None = None) -> ChunkState:
         """A stream before any frame; ``context`` goes to the scorers."""
@@ -110,12 +109,6 @@ class ChunkBeam(BeamSearch[ChunkState]):
             if len(state.waiting) == self.config.chunk_frames:
                 self._hear(state)
         return state
-
-    def _alive(self, state: ChunkState) -> Alive:
-        return alive(state.live)
-
-    def _keep(self, state: ChunkState, rows: Longs) -> None:
-        state.live = [state.live[row] for row in rows.tolist()]
 
     def _ended(self, state: ChunkState) -> Alive:
         """What is left of the frames is the last chunk."""

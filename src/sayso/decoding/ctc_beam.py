@@ -19,7 +19,6 @@ from pydantic import Field
 
 from sayso.core.config import Config
 from sayso.decoding.beam import (
-    COMMIT_EVERY,
     Alive,
     BeamSearch,
     Doubles,
@@ -105,8 +104,7 @@ class CtcBeam(BeamSearch[CtcBeamState]):
         for frame in np.asarray(log_probs, dtype=np.float64):
             self._advance(state, frame)
             state.frame += 1
-            if self.config.commit_frames is not None and state.frame % COMMIT_EVERY == 0:
-                self._commit(state, state.frame - self.config.commit_frames)
+            self._settle_old(state, state.frame, self.config.commit_frames)
         return state
 
     def _alive(self, state: CtcBeamState) -> Alive:

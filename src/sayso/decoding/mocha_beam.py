@@ -20,11 +20,8 @@ from pydantic import Field
 
 from sayso.core.config import Config
 from sayso.decoding.beam import (
-    COMMIT_EVERY,
     Alive,
-    BeamSearch,
     Doubles,
-    Longs,
     Mark,
     Prefix,
     Prefixes,
@@ -35,7 +32,7 @@ from sayso.decoding.beam import (
     totals,
 )
 from sayso.decoding.predictor import Floats
-from sayso.decoding.speller import Memory, Speller, State, joined, log_softmax, repeated, tail
+from sayso.decoding.speller import Memory, Speller, SpellerBeam, State, joined, log_softmax, repeated, tail
 
 AT = "at"  # the state that says from which frame on one may be chosen
 
@@ -77,12 +74,12 @@ class MochaState:
     frame: int = 0
 
 
-class MochaBeam(BeamSearch[MochaState]):
+class MochaBeam(SpellerBeam[MochaState]):
     """Searches encoder frames; holds no stream."""
 
     def __init__(self, config: MochaBeamConfig, speller: Speller, end: int, scorers: Scorers | None = None) -> None:
-        super().__init__("attention", scorers, config.nbest)
-        self.config, self._speller, self._end = config, speller, end
+        super().__init__(speller, end, scorers, config.nbest)
+        self.config = config
 
     def start(self, context: Mapping[str, Any] | None = None) -> MochaState:
         """A stream before any frame; ``context`` goes to the scorers."""
@@ -97,15 +94,8 @@ class MochaBeam(BeamSearch[MochaState]):
             state.window = tail(window, self.config.chunk_frames)
             self._hear(state)
             state.frame += 1
-            if self.config.commit_frames is not None and state.frame % COMMIT_EVERY == 0:
-                self._commit(state, state.frame - self.config.commit_frames)
+            self._settle_old(state, state.frame, self.config.commit_frames)
         return state
-
-    def _alive(self, state: MochaState) -> Alive:
-        return alive(state.live)
-
-    def _keep(self, state: MochaState, rows: Longs) -> None:
-        state.live = [state.live[row] for row in rows.tolist()]
 
     def _ended(self, state: MochaState) -> Alive:
         """With the decoder's own end; one that chose no frame hears nothing, as in training."""

@@ -9,18 +9,27 @@ Shape letters: ``n`` hypotheses, ``T`` frames, ``D`` encoder width, ``V`` tokens
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sayso.decoding.beam import Doubles
+from sayso.decoding.beam import Alive, BeamSearch, Doubles, Longs, Scorers, alive
 from sayso.decoding.predictor import Floats, Predictor
 
 State = dict[str, NDArray[Any]]  # by name, batch first
 Memory = dict[str, NDArray[Any]]  # keys and values (n, N, T, A), heard (n, T)
 HEARD = "memory_heard"
 COVERED = "covered"  # a state (n, T): how much each frame was listened to so far
+
+
+class Listed(Protocol):
+    """The state of a search that keeps its hypotheses one by one."""
+
+    live: list[Any]
+
+
+L = TypeVar("L", bound=Listed)
 
 
 class Speller(Protocol):
@@ -42,6 +51,20 @@ class Speller(Protocol):
     def write(self, labels: NDArray[np.int64], states: Sequence[State], memory: Memory) -> tuple[Floats, list[State]]:
         """The last labels (n,), 0 at first, and a memory of batch n: logits (n, V) of the next and the next states."""
         ...
+
+
+class SpellerBeam(BeamSearch[L]):
+    """A beam search in which a decoder writes; token ``end`` ends what it hears."""
+
+    def __init__(self, speller: Speller, end: int, scorers: Scorers | None, nbest: int) -> None:
+        super().__init__("attention", scorers, nbest)
+        self._speller, self._end = speller, end
+
+    def _alive(self, state: L) -> Alive:
+        return alive(state.live)
+
+    def _keep(self, state: L, rows: Longs) -> None:
+        state.live = [state.live[row] for row in rows.tolist()]
 
 
 def predictor(speller: Speller, encoded: Floats) -> Predictor:

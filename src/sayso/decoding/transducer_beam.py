@@ -27,7 +27,6 @@ from pydantic import Field
 
 from sayso.core.config import Config
 from sayso.decoding.beam import (
-    COMMIT_EVERY,
     Alive,
     BeamSearch,
     Doubles,
@@ -142,8 +141,7 @@ class TransducerBeam(BeamSearch[TransducerState]):
         for frame in encoded:
             self._hear(state, frame)
             state.frame += 1
-            if self._limits.commit_frames is not None and state.frame % COMMIT_EVERY == 0:
-                self._commit(state, state.frame - self._limits.commit_frames)
+            self._settle_old(state, state.frame, self._limits.commit_frames)
         return state
 
     def _alive(self, state: TransducerState) -> Alive:
