@@ -123,6 +123,7 @@ class Endpointer:
     def __init__(self, config: EndpointConfig | None = None, vad: SpeechDetector | None = None) -> None:
         self.config = config or EndpointConfig()
         self._vad: SpeechDetector = vad if vad is not None else Vad()
+        self.heard: list[float] = []  # probabilities of the hops that the last samples completed
         self._forget()
 
     def accept(self, samples: Floats, complete: bool = False) -> list[Event]:
@@ -133,7 +134,8 @@ class Endpointer:
         """
         events: list[Event] = []
         self._end_if_due(complete, events)
-        for probability in self._vad.accept(samples):
+        self.heard = self._vad.accept(samples)
+        for probability in self.heard:
             self._hear(probability, events)
             self._end_if_due(complete, events)
         return events

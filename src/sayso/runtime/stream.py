@@ -122,8 +122,12 @@ class Stream:
         result, outcome = choose(engine, self._search, self._graph, self._utterance(free[0]), self._before)
         return result, replace(outcome, texts=self._texts(free))
 
-    def feed(self, pcm: NDArray[Any] | bytes) -> None:
-        """Take samples without running the network: ``accept`` in parts, for ``advance`` over many streams."""
+    def feed(self, pcm: NDArray[Any] | bytes, speech: Sequence[float] | None = None) -> None:
+        """Take samples without running the network: ``accept`` in parts, for ``advance`` over many streams.
+
+        ``speech`` are the voice detector's probabilities of the hops of 512 samples that ``pcm`` completes, from a
+        caller that cut the stream by them; given always or never, and only at the bundle's rate.
+        """
         if self._closed:
             raise UsageError("this stream has been finished; open a new one with model.stream()")
         self._fed_at = began = time.perf_counter()
@@ -132,7 +136,7 @@ class Stream:
         if not self.truncated:
             if self._resampler is not None:
                 samples = self._resampler.resample_chunk(samples)
-            self._listen(samples)
+            self._listen(samples, speech)
         self._busy_s += time.perf_counter() - began
 
     def close(self) -> None:
@@ -227,9 +231,9 @@ class Stream:
             if len(text) > len(self._stable) and text.startswith(self._stable):
                 self._stable = text
 
-    def _listen(self, samples: Floats) -> None:
+    def _listen(self, samples: Floats, speech: Sequence[float] | None = None) -> None:
         if self._activity is not None:
-            self._activity.accept(samples)
+            self._activity.accept(samples, speech)
         self._take(self._fbank.accept(samples))
 
     def _take(self, features: Floats) -> None:
