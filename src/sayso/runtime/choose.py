@@ -52,6 +52,7 @@ class Before(Protocol):
 
     search: GraphSearch | None
     counts: dict[str, int]
+    turn: int  # that the utterance will be, from 1
 
     def legal(self, intent: str, text: str) -> bool:
         """Whether a sentence of ``search`` means anything now."""

@@ -74,7 +74,8 @@ class Stream:
         self._whole: list[Floats] = []  # features, as long as they may be heard again
         self._samples = 0
         self._stable = ""
-        self._applied = Applied(language=manifest.languages[0], lists=counts)
+        turn = None if before is None else before.turn
+        self._applied = Applied(language=manifest.languages[0], lists=counts, turn=turn)
         self._busy_s, self._fed_at = 0.0, time.perf_counter()
         self._first_partial_s: float | None = None
         self._closed = False

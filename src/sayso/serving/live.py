@@ -22,6 +22,7 @@ from sayso.audio.vad import HOP, EndpointConfig
 from sayso.core.errors import AudioError
 from sayso.core.result import Result
 from sayso.runtime.model import Model
+from sayso.runtime.session import Session
 from sayso.runtime.stream import Stream
 from sayso.serving.wire import Kind, Opening, Said
 
@@ -56,13 +57,14 @@ class Live:
         self._lead: deque[tuple[NDArray[np.float32], list[float]]] = deque()  # with the detector's probabilities
         self._count = 0  # samples at the model's rate that the detector has heard
         self._endpointer = EndpointConfig().build() if opening.endpoint != "client" else None
-        target = model.manifest.sample_rate
+        self._session: Session | None = None
+        if opening.dialogue is not None:
+            self._session = model.session(opening.lists or None, state=opening.dialogue)
+        first, target = self._begin(), model.manifest.sample_rate  # a wrong list is said now, not at the first word
         if self._endpointer is None:
-            self.stream = self._begin()
+            self.stream = first
         elif opening.sample_rate != target:
             self._resampler = soxr.ResampleStream(opening.sample_rate, target, 1, "float32")
-        else:
-            model.stream(opening.lists)  # a wrong list is said now, not at the first word
 
     def put(self, samples: NDArray[Any], arrived: float) -> None:
         """A packet to be taken when its turn comes."""
@@ -147,6 +149,8 @@ class Live:
 
     def _begin(self) -> Stream:
         rate = self.opening.sample_rate if self._endpointer is None else None
+        if self._session is not None:
+            return self._session.stream(sample_rate=rate)
         return self.model.stream(self.opening.lists or None, sample_rate=rate)
 
     def _listen(self, samples: NDArray[np.float32], arrived: float) -> None:
@@ -196,5 +200,10 @@ class Live:
         offset_s = round(self._offset_s, 4)
         delay_s = self._delay_s if result.final else None
         return Said(
-            utterance=self._utterance, offset_s=offset_s, waited_s=waited_s, endpoint_delay_s=delay_s, result=result
+            utterance=self._utterance,
+            offset_s=offset_s,
+            waited_s=waited_s,
+            endpoint_delay_s=delay_s,
+            result=result,
+            dialogue=self._session.state if self._session is not None and result.final else None,
         )
