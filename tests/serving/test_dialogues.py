@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +13,12 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from live_service import Server, eventually, pcm16, serving, timeless
+from live_service import Server, Voice, eventually, pcm16, serving, timeless
 from numpy.typing import NDArray
 from other_clients import hear
 from wyoming.client import AsyncTcpClient
 
 import sayso
-from sayso.audio.decode import read
 from sayso.core.result import Result
 from sayso.runtime.session import SessionState
 from sayso.serving.auth import Client, new_key
@@ -37,29 +34,6 @@ ROOMS = ("turn on the kitchen lights", "and the bedroom")
 DOORS = ("unlock the front door", "no the back door", "yes")
 LEVELS = ("set the kitchen lights to thirty percent", "no fifty percent")
 SHORT = pcm16(np.zeros(4800, np.float32))  # an utterance in which nobody speaks
-
-
-class Voice(dict[str, Path]):
-    """Sentences as they are spoken, each made when it is needed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __missing__(self, text: str) -> Path:
-        path = self._folder / f"{text.replace(' ', '-')}.wav"
-        subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(path)], check=True, capture_output=True)
-        self[text] = path
-        return path
-
-    def sound(self, text: str) -> Floats:
-        return read(self[text])
-
-
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> Voice:
-    if shutil.which("flite") is None:
-        pytest.skip("flite is not installed, so nobody says what may follow")
-    return Voice(tmp_path_factory.mktemp("voice"))
 
 
 def alone(model: sayso.Model, voice: Voice, said: Sequence[str]) -> list[Result]:
@@ -229,7 +203,7 @@ def test_one_utterance_at_a_time(service: Server, voice: Voice) -> None:
 
 
 def test_a_dialogue_survives_the_engine_that_heard_it(service: Server, voice: Voice) -> None:
-    """All engines are killed between two turns, and in the middle of one: that one is lost, and what was before stays."""
+    """All engines are killed between two turns, and in the middle of one: that is lost, and what was before stays."""
     engines = service.running.service.pool.engines
 
     def kill() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from browser import LEAD_S, SPOKEN, Page, browser, chromium, ready, recording
-from live_service import ROOT, Server, serving
+from live_service import ROOT, Server, Voice, serving
 
 import sayso
 from sayso.audio.decode import read
@@ -205,9 +205,16 @@ def test_hold_the_button(page: Page, truth: dict[str, Result]) -> None:
     assert not page.problems
 
 
+def talk(model: sayso.Model, *recordings: Path) -> dict[str, Result]:
+    """What a session in this process makes of them, by name: a visit of the page is one dialogue."""
+    session = model.session()
+    return {path.stem: session.understand(path) for path in recordings}
+
+
 @chromium
-def test_drop_recordings(page: Page, truth: dict[str, Result]) -> None:
+def test_drop_recordings(page: Page, home: sayso.Model) -> None:
     """Accepted, asked back, rejected: in words, and as the bundle says it; and again from the list of earlier ones."""
+    truth = talk(home, *(recording(name) for name in (ACCEPTED, ASKED, REJECTED)))
     for name in (ACCEPTED, ASKED, REJECTED):
         drop(page, recording(name))
         check(page.run(SHOWN), truth[name])
@@ -225,10 +232,24 @@ def test_drop_recordings(page: Page, truth: dict[str, Result]) -> None:
 
 
 @chromium
-def test_choose_a_file(page: Page, truth: dict[str, Result]) -> None:
+def test_choose_a_file(page: Page, home: sayso.Model) -> None:
     page.choose("#file", recording(ASKED))
     page.wait(FINAL)
-    check(page.run(SHOWN), truth[ASKED])
+    check(page.run(SHOWN), talk(home, recording(ASKED))[ASKED])
+
+
+@chromium
+def test_a_question_is_answered(page: Page, service: Server, voice: Voice, home: sayso.Model) -> None:
+    """What the page asks back is answered on the page; who comes again, or beside, begins anew."""
+    said = [voice[text] for text in ("unlock the front door", "no the back door", "yes")]
+    truth = talk(home, *said)
+    for path in said:
+        drop(page, path)
+        check(page.run(SHOWN), truth[path.stem])
+    assert [truth[path.stem].decision for path in said] == ["clarify", "clarify", "accept"]
+    ready(page, service.url)
+    drop(page, said[1])
+    check(page.run(SHOWN), talk(home, said[1])[said[1].stem])
 
 
 @chromium
@@ -308,7 +329,7 @@ def test_a_refused_microphone(sound: Path, service: Server) -> None:
 
 
 @chromium
-def test_a_key(tab: Page, truth: dict[str, Result]) -> None:
+def test_a_key(tab: Page, home: sayso.Model) -> None:
     """It is asked for, a wrong one is told, the right one is used for the list and for the stream."""
     key, _ = new_key("panel")
     with serving(engines=1, auth={"keys": [{"name": "panel", "hash": hashed(key)}]}) as guarded:
@@ -324,7 +345,7 @@ def test_a_key(tab: Page, truth: dict[str, Result]) -> None:
         tab.wait("document.querySelector('#state').dataset.state === 'ready'")
         assert not tab.run("document.querySelector('#keyform').checkVisibility()")
         drop(tab, recording(ASKED))
-        check(tab.run(SHOWN), truth[ASKED])
+        check(tab.run(SHOWN), talk(home, recording(ASKED))[ASKED])
         assert key not in tab.run("document.documentElement.outerHTML") and key not in tab.run("location.href")
 
 
@@ -345,7 +366,7 @@ def process(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 @chromium
-def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, truth: dict[str, Result]) -> None:
+def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, home: sayso.Model) -> None:
     """Killed in the middle of speech: said at once, with a way back that works by itself."""
     with closing(socket.socket()) as door:
         door.bind(("127.0.0.1", 0))
@@ -368,7 +389,7 @@ def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, truth: dict[
         tab.wait("document.querySelector('#state').dataset.state === 'ready'")
         assert not tab.run("document.querySelector('#problem').checkVisibility()")
         drop(tab, recording(ASKED))
-        check(tab.run(SHOWN), truth[ASKED])
+        check(tab.run(SHOWN), talk(home, recording(ASKED))[ASKED])
     finally:
         running.kill()
         running.wait(60)

@@ -75,7 +75,7 @@ class Session:
 
     def forget(self) -> None:
         """Begin a new dialogue."""
-        self.history, self._questions, self._utterances = (), 0, 0
+        self.history, self._questions, self._prompt, self._utterances = (), 0, "", 0
 
     @property
     def state(self) -> SessionState:
