@@ -21,7 +21,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "lstm without layer norm, at 80 ms": {"kind": "lstm", "layer_norm": False, "fast_layers": 0},
 }
 NAMES = [*sorted(ENCODERS), *ABLATIONS]
-STREAMS = [Context(chunk, left) for chunk in (1, 2, 4, 8) for left in (8, None)]
+STREAMS = [Context(chunk, left) for chunk in (1, 2, 4, 8, 16) for left in (8, None)]
 STREAMS += [Context(1, 8, 1), Context(1, 8, 2), Context(1, None, 2), Context(2, 4, 3), Context(4, 8, 1)]
 
 
