@@ -91,7 +91,8 @@ class Workshop:
         return (self._folder(name, seed) / "done").exists()
 
     def _folder(self, name: str, seed: int) -> Path:
-        folder: Path = self.args.out / f"{name}-{self.args.steps}-s{seed}".replace(" ", "-")
+        domain = "" if self.args.domain.stem == "home" else f"{self.args.domain.stem}-"
+        folder: Path = self.args.out / f"{domain}{name}-{self.args.steps}-s{seed}".replace(" ", "-")
         return folder
 
     def settings(self, name: str, seed: int) -> dict[str, Any]:

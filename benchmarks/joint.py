@@ -10,7 +10,9 @@ dB (mean powers, seeded). All ways of understanding hear the same frames; those 
 ``match``) know its held-out templates and values, the others know neither. Trainings and answers are kept in ``--out``
 and are taken from there; so a run that was stopped goes on, and tables share their trainings. Figures of several
 ``--seeds`` are added up by recording; intervals are 95% bootstraps over recordings, which say nothing about other
-trainings. A ratio is on the same recordings. One JSON line per figure; the case is TABLE/ROW/CONDITION.
+trainings. A ratio is on the same recordings. One JSON line per figure; the case is TABLE/ROW/CONDITION. With
+``--people`` the domain is the coffee machine's, and the judges are the orders of real people, with the kitchen's noise
+by the ratio of loudest frames, as the published figures have it.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from _joint_data import spoken
 from _joint_judge import DEAF, FREE, GRAPH, HEADS, MATCHED, PARSER, TAGGED, UNREAD, VOTED, Court, Judge, home_court
-from _joint_runs import DOMAINS, SHARES, Workshop, coarse_of, coffee_court
+from _joint_runs import DOMAINS, SHARES, Workshop, coarse_of, coffee_court, coffee_domain, coffee_speech
 from _lines import ROOT, corpora, emit, skip
 from _wer import SETS, ctc_errors, dev_set
 from numpy.typing import NDArray
@@ -50,9 +53,14 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        manifests = spoken(args, args.domain, args.out / args.domain.stem)
-        noise = args.noise or corpora() / "noise" / "doing_the_dishes.flac"
-        self.court = home_court(args, args.domain, manifests, noise)
+        if args.people:
+            args.domain = coffee_domain(args)
+            manifests = coffee_speech(args)
+            self.court = replace(coffee_court(args), manifests=manifests, name="people")
+        else:
+            manifests = spoken(args, args.domain, args.out / args.domain.stem)
+            noise = args.noise or corpora() / "noise" / "doing_the_dishes.flac"
+            self.court = home_court(args, args.domain, manifests, noise)
         self.shop = Workshop(args, manifests)
         self._judges: dict[Path, Judge] = {}
 
@@ -86,13 +94,16 @@ class Bench:
                 if metric == "wer" or not words:
                     emit(BENCH, where, metric, ratio(top, bottom))
             for metric in (("wer",) if words else MAIN) if other is not None and beside is not None else ():
+                if metric not in found or metric not in other:
+                    continue
                 emit(BENCH, where, metric, quotient(found[metric], other[metric]), "/".join(beside))
             if snr is None and not words:
                 self._kinds(where, run, way)
 
     def _kinds(self, where: str, run: str, way: str) -> None:
         """What is asked of a model in parts: sentences like those of training, templates and values that it lacks."""
-        for kind in dict.fromkeys(example.source for example in self.court.examples):
+        kinds = dict.fromkeys(example.source for example in self.court.examples)
+        for kind in kinds if len(kinds) > 1 else ():
             some = [[pair for pair in each if pair[0].source == kind] for each in self.pairs(run, way, None)]
             emit(BENCH, f"{where}/{kind}", "command_acceptance", ratio(*added(some)["command_acceptance"]))
 
@@ -113,7 +124,7 @@ def added(seeds: Sequence[Sequence[Pair]]) -> Counts:
 
 
 def counted(pairs: Sequence[Pair]) -> Counts:
-    """Numerators and denominators of every figure by recording; figures of words only where the way writes any."""
+    """Numerators and denominators of every figure by recording; figures of words only where both sides have any."""
     one = np.ones(len(pairs))
     rows: dict[str, list[tuple[float, float]]] = {"slot_f1": [], "slu_f1": [], "wer": []}
     for example, result in pairs:
@@ -128,7 +139,7 @@ def counted(pairs: Sequence[Pair]) -> Counts:
         "intent_accuracy": (np.array([metrics.intent_right(*pair) for pair in pairs], float), one),
     }
     for name, each in rows.items():
-        if name != "wer" or any(result.text for _, result in pairs):
+        if name != "wer" or any(result.text and example.text for example, result in pairs):
             found[name] = np.array([top for top, _ in each], float), np.array([bottom for _, bottom in each], float)
     return found
 
@@ -295,6 +306,7 @@ def main() -> None:
     parser.add_argument("--domain", type=Path, default=ROOT / "domains" / "home.yaml")
     parser.add_argument("--init", type=Path, default=ROOT / "models" / "base")
     parser.add_argument("--coffee", type=Path, help="the coffee machine's domain file; default: imported from corpora")
+    parser.add_argument("--people", action="store_true", help="of the coffee machine, judged on real people")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-seconds", type=float, default=16.0)
     parser.add_argument("--rate", type=float, default=7e-4)
@@ -314,6 +326,8 @@ def main() -> None:
     unknown = [name for name in args.tables if name not in TABLES]
     if unknown:
         parser.error(f"no table '{unknown[0]}'; there are {', '.join(TABLES)}")
+    if args.people and (parts := {"phased", "transfer", "synthetic"} & set(args.tables or TABLES)):
+        parser.error(f"--people: table '{min(parts)}' is about the home or has people of its own; name others")
     args.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
     for name in args.tables or TABLES:
