@@ -121,6 +121,14 @@ def test_padding_and_company_change_nothing(encoder: Encoder[Any]) -> None:
         assert float(together[row, int(frames[row]) :].abs().sum()) == 0.0
 
 
+@pytest.mark.parametrize("context", [Context(), Context(4, 8), Context(1, 8, 2)], ids=str)
+@torch.no_grad()
+def test_a_row_without_sound_gives_no_frames(encoder: Encoder[Any], context: Context) -> None:
+    x, lengths = speech(2)
+    out, frames = encoder(x, lengths * torch.tensor([1, 0]), context)
+    assert frames.tolist() == [26, 0] and bool(out.isfinite().all()) and not bool(out[1].any())
+
+
 @pytest.mark.parametrize("context", [Context(4, 8), Context(1, 8, 2)], ids=str)
 def test_streams_alone_equal_streams_together(encoder: Encoder[Any], context: Context) -> None:
     x, _ = speech(3)
