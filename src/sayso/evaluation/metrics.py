@@ -61,6 +61,15 @@ def word_errors(reference: str, hypothesis: str) -> EditCounts:
     return edit_counts(reference.split(), hypothesis.split())
 
 
+def word_hits(reference: str, hypothesis: Sequence[str]) -> list[bool]:
+    """For each word of ``hypothesis``, whether it is aligned with an equal word of ``reference``."""
+    hits = [False] * len(hypothesis)
+    for step in Levenshtein.opcodes(reference.split(), list(hypothesis)):
+        if step.tag == "equal":
+            hits[step.dest_start : step.dest_end] = [True] * (step.dest_end - step.dest_start)
+    return hits
+
+
 def char_errors(reference: str, hypothesis: str) -> EditCounts:
     """Edits between characters, spaces counted, as jiwer's CER does."""
     return edit_counts(" ".join(reference.split()), " ".join(hypothesis.split()))

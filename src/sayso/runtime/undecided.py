@@ -135,7 +135,7 @@ def _parsed(engine: Engine, heard: Utterance) -> Result:
         found = words_of(
             parsed.spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s
         )
-        timed = presentable(engine, found)
+        timed = presentable(engine, found, engine.calibration.free_words)
     text = heard.free_text if parsed.text is None else parsed.text
     times = () if parsed.spoken is None else [(word.start, word.end) for word in timed]
     frames = _valued(engine, frames_of(parsed.parts, times))
