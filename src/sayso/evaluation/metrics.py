@@ -169,6 +169,13 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float(np.mean((scores - right) ** 2)) if scores.size else float("nan")
 
 
+def nlls(confidence: ArrayLike, correct: ArrayLike) -> NDArray[np.float64]:
+    """The negative log-likelihood (N,) of each outcome; confidences of 0 and 1 are moved inside by 1e-6."""
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    inside = np.clip(scores, 1e-6, 1.0 - 1e-6)
+    return -np.where(right, np.log(inside), np.log1p(-inside))
+
+
 class Kept(NamedTuple):
     """One point of a risk-coverage curve: keeping only what is at least this sure answers ``coverage`` of all
     utterances, and ``risk`` of those answers are wrong.
