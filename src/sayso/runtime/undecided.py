@@ -37,7 +37,7 @@ def early(engine: Engine, log_probs: Floats | None, result: Result) -> Result:
     probability (I+1,), as alternatives; where the heads decide, the likeliest is the intent so far."""
     if log_probs is None:
         return result
-    names = [spec.name for spec in engine.manifest.intents]
+    names = engine.manifest.intent_classes
     best = np.argsort(-log_probs, kind="stable")[:_COMING].tolist()
     coming = tuple(
         Alternative(text=result.text, intent=names[i] if i < len(names) else None, score=float(log_probs[i]))
