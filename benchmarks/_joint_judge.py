@@ -65,6 +65,7 @@ class Court:
     examples: list[Example]
     noise: Path
     kind: str = "mean"
+    name: str = ""  # where one training is judged on several
 
     @cached_property
     def values(self) -> SpokenValues:
@@ -265,7 +266,8 @@ class Judge:
     def answers(self, way: str, snr: float | None) -> list[Pair]:
         """What a way of understanding makes of all recordings in a condition."""
         where, count = "clean" if snr is None else f"{snr:g}dB", len(self.court.examples)
-        name = f"{way}-{where}-{count}".replace(" ", "-")
+        parts = (self.court.name, way, where, str(count))
+        name = "-".join(part for part in parts if part).replace(" ", "-")
         file = self.folder / "answers" / f"{name}.jsonl"
         if not file.exists():
             understand, heard = self.way(way), self.heard(snr)

@@ -40,6 +40,7 @@ DOMAINS = {  # parts of a home that could each have been a domain of its own
 }
 DECODER = {"kind": "transformer", "layers": 2, "width": 192, "feedforward": 512}
 _FINE = 0.2
+GRID = (0.25, 0.5, 2.0, 4.0)  # what the weights of intents and slots are multiplied by; 1 is row "joint"
 
 # a row's changes to ``training``, beside what ``Workshop._special`` does to model and data
 RUNS: dict[str, dict[str, Any]] = {
@@ -63,6 +64,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "shortest first": {"curriculum": {"kind": "sorted", "by": "length"}},
     "cleanest first": {"curriculum": {"kind": "competence", "by": "noise", "start": 0.3}},
     "surest first": {"curriculum": {"kind": "competence", "by": "loss", "start": 0.3}},
+    **{f"fixed x{by:g}": {"weights": {"intent": 0.5 * by, "slots": 0.3 * by}} for by in GRID},
+    "label smoothing": {"label_smoothing": 0.1},
+    "weight noise": {"weight_noise": {"std": 0.01, "after": 100}},
+    "layer dropout": {},
+    "rooms and noise": {},
     "fifth": {},
     "phased": {},
     "coarse": {},
@@ -91,7 +97,8 @@ class Workshop:
         return (self._folder(name, seed) / "done").exists()
 
     def _folder(self, name: str, seed: int) -> Path:
-        folder: Path = self.args.out / f"{name}-{self.args.steps}-s{seed}".replace(" ", "-")
+        domain = "" if self.args.domain.stem == "home" else f"{self.args.domain.stem}-"
+        folder: Path = self.args.out / f"{domain}{name}-{self.args.steps}-s{seed}".replace(" ", "-")
         return folder
 
     def settings(self, name: str, seed: int) -> dict[str, Any]:
@@ -133,6 +140,10 @@ class Workshop:
     def _special(self, name: str, settings: dict[str, Any]) -> None:
         """What a row changes in model and data."""
         model, data = settings["model"], settings["data"]
+        if name == "layer dropout":
+            model["encoder"] = {"layer_dropout": 0.1}
+        if name == "rooms and noise":
+            data["train"][0] |= {"augment": {}, "copies": 1}
         if name == "fused":
             model["heads"]["fusion"] = {}
         if name in ("coupled", "decoupled", "meaning"):

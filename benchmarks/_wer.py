@@ -24,6 +24,7 @@ from sayso.models.assembly import SpeechModel
 from sayso.models.streaming import Context
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
+from sayso.training.greedy import Reader
 
 SETS = ("commonvoice-v1/dev.jsonl", "librispeech-devclean-half/dev.jsonl")
 BATCH_FRAMES = 12000  # padded feature frames per batch: bounds memory
@@ -77,10 +78,26 @@ def ctc_errors(
     model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]], context: Context
 ) -> list[EditCounts]:
     """Word errors of greedy CTC in each recording of ``dev``."""
+    return greedy_edits(model, tokenizer, dev, context)
+
+
+@torch.no_grad()
+def greedy_edits(
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    dev: tuple[list[str], list[Floats]],
+    context: Context,
+    by: Reader | None = None,
+) -> list[EditCounts]:
+    """Word errors in each recording of ``dev``, read greedily ``by`` CTC (None) or by someone else."""
     texts, features = dev
     heard = [""] * len(features)
     for group, frames, counts in encoded(model, features, context):
-        for index, text in zip(group, ctc_texts(model, tokenizer, frames, counts), strict=True):
+        if by is None:
+            found = ctc_texts(model, tokenizer, frames, counts)
+        else:
+            found = [tokenizer.decode(tokens) for tokens in by(model, frames, torch.tensor(counts))]
+        for index, text in zip(group, found, strict=True):
             heard[index] = text
     return [word_errors(*pair) for pair in zip(texts, heard, strict=True)]
 

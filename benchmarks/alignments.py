@@ -8,6 +8,10 @@ soft over everything, chosen by MoChA, within chunks, or up to a trigger of CTC 
 transducer the probability, over all paths, that each point of its lattice is on the path. Colours are relative to the
 most of each row. The utterance is the first of at most 3 s and at least four words, or that of `--number`.
 
+With `--monotone N` no picture is drawn: of N utterances of the set, the share whose decoder only listens forwards, that
+is where the centre of mass of a label's attention is nowhere more than a frame before the furthest so far. One JSON
+line per run, with a 95% bootstrap over utterances.
+
 Shape letters: ``T`` frames, ``U`` labels, ``S`` places of a lesson, ``V`` tokens.
 """
 
@@ -15,13 +19,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _lines import ROOT
+from _lines import ROOT, emit
 from _wer import SETS, Floats, recordings
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,6 +33,7 @@ from torch import Tensor
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import DataError, require
 from sayso.core.files import whole
+from sayso.evaluation.bootstrap import ratio
 from sayso.losses.alignment import ctc_alignment, first_said
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
@@ -70,7 +75,8 @@ def listened(model: SpeechModel, encoded: Tensor, frames: Tensor, labels: Tensor
     counts = torch.tensor([labels.shape[1]])
     times = triggers(model, encoded, frames, labels) if model.decoder.aligned else None
     lesson = model.decoder.lesson(labels, counts, encoded, frames, model.config.vocab, times)
-    return lesson.attention[0].double().numpy(), lesson.targets[0].tolist()
+    count = int(lesson.lengths[0])
+    return lesson.attention[0, :count].double().numpy(), lesson.targets[0, :count].tolist()
 
 
 @torch.no_grad()
@@ -101,6 +107,29 @@ def occupied(blank: Doubles, label: Doubles) -> Doubles:
             backward[t, u] = on
     found: Doubles = np.exp(forward + backward[:frames, :places] - backward[0, 0]).T
     return found
+
+
+def forwards(attention: Doubles) -> bool:
+    """Whether no centre of mass of attention (S,T) is more than a frame before the furthest of those before it; places
+    without any do not count."""
+    mass = attention.sum(1)
+    centres = (attention @ np.arange(attention.shape[1]))[mass > 1e-6] / mass[mass > 1e-6]
+    return bool((centres >= np.maximum.accumulate(centres) - 1.0).all())
+
+
+def monotone(found: dict[str, Path], clips: Sequence[tuple[str, Floats]]) -> None:
+    """Print the share for every run with a decoder; texts that CTC cannot align are left out."""
+    for name, folder in found.items():
+        model, tokenizer = load_checkpoint(folder)
+        if model.decoder is None:
+            continue
+        hits = []
+        for text, samples in clips:
+            labels = torch.tensor([tokenizer.encode(text)])
+            attention, targets = listened(model, *heard(model, samples), labels)
+            if targets:
+                hits.append(float(forwards(attention)))
+        emit("alignments", name, "monotone", ratio(hits, np.ones(len(hits))))
 
 
 def _next(labels: Tensor, frames: int) -> NDArray[np.int64]:
@@ -155,12 +184,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-tradeoffs"))
     parser.add_argument("--set", choices=SETS, default=SETS[0], help="of the corpora, for the utterance")
     parser.add_argument("--number", type=int, help="which utterance of the set")
+    parser.add_argument("--monotone", type=int, metavar="N", help="count in N utterances instead of drawing one")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "alignments.png")
     options = parser.parse_args()
     found = {name: options.runs / name / "model" for name in TITLES if (options.runs / name / "model").is_dir()}
     clips = recordings(options.set, None, 0)
     if not found or clips is None:
         raise DataError(f"{options.runs} has no runs of tradeoffs.py, or the corpora lack {options.set}")
+    if options.monotone is not None:
+        monotone(found, [clip for clip in clips if clip[0]][: options.monotone])
+        return
     short = [clip for clip in clips if len(clip[1]) <= 3 * 16000 and len(clip[0].split()) >= 4]
     text, samples = (short or clips)[0] if options.number is None else clips[options.number]
     figure = require("matplotlib.figure", extra="train", purpose="drawing").Figure(figsize=(9, 1.2 + 2.2 * len(found)))

@@ -9,7 +9,8 @@ greedy CTC over dev sets of real people in the streaming context, and a ratio to
 intervals are 95% bootstraps over utterances, of one training run each. `valid_wer` is on held-out parts of the
 corpus. `ms_per_step` is training time. With `--predictors`, transducers that differ in the prediction network alone
 (every one in the table, the stateless one as the reference) are trained the same way; `nats_per_token` is their
-transducer loss on the dev sets. A folder given again goes on where it stopped. One JSON line per figure.
+transducer loss on the dev sets, `transducer_wer` what their greedy search reads there. A folder given again goes on
+where it stopped. One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 from _lines import emit
-from _wer import SETS, Floats, ctc_errors, dev_set, encoded
+from _wer import SETS, Floats, dev_set, encoded, greedy_edits
 
 from sayso.core.config import parse
 from sayso.evaluation.bootstrap import ratio
@@ -32,9 +33,11 @@ from sayso.losses import transducer_loss
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.predictors import PREDICTORS
 from sayso.text.tokenizer import Tokenizer
+from sayso.training.greedy import Reader
 from sayso.training.progress import to_stderr
 from sayso.training.recipe import Recipe
 from sayso.training.run import run
+from sayso.training.transducing import transducer_greedy
 
 BENCH, REFERENCE, STATELESS = "encoders", "conformer", "stateless"
 WITHIN = 0.03
@@ -101,13 +104,13 @@ def valid_wer(folder: Path) -> float | None:
     return next((row["valid_wer"] for row in reversed(rows) if "valid_wer" in row), None)
 
 
-def judge(folder: Path, dev: Dev) -> dict[str, tuple[list[float], list[float]]]:
-    """Errors and words of each utterance, by dev set."""
+def judge(folder: Path, dev: Dev, by: Reader | None = None) -> dict[str, tuple[list[float], list[float]]]:
+    """Errors and words of each utterance, by dev set, as read ``by`` greedy CTC or by someone else."""
     model, tokenizer = load_checkpoint(folder / "model")
     context = model.encoder.default_context
     found = {}
     for name, recordings in dev.items():
-        edits = ctc_errors(model, tokenizer, recordings, context)
+        edits = greedy_edits(model, tokenizer, recordings, context, by)
         found[name] = ([float(e.errors) for e in edits], [float(e.length) for e in edits])
     return found
 
@@ -161,15 +164,18 @@ def surprise(
 
 def predictors(plan: Plan, dev: Dev) -> None:
     """Transducers with every prediction network of the table."""
-    found = {}
+    found: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     for kind in sorted(PREDICTORS, key=lambda kind: (kind != STATELESS, kind)):
         model = {"encoder": CASES[REFERENCE][0], "predictor": {"kind": kind}}
         weights = {**plan.training["weights"], "ctc": 0.3, "transducer": 0.7}
         folder = plan.train(f"{kind} predictor", model, weights=weights)
         loaded = load_checkpoint(folder / "model")
         found[kind] = {name: surprise(*loaded, recordings) for name, recordings in dev.items()}
-        compare(f"{kind} predictor", STATELESS, "nats_per_token", found[kind],
-                None if kind == STATELESS else found[STATELESS])  # fmt: skip
+        read[kind] = judge(folder, dev, by=transducer_greedy)
+        for metric, figures in (("nats_per_token", found), ("transducer_wer", read)):
+            compare(f"{kind} predictor", STATELESS, metric, figures[kind],
+                    None if kind == STATELESS else figures[STATELESS])  # fmt: skip
 
 
 def training_options(parser: argparse.ArgumentParser, limit: int) -> None:

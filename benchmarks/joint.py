@@ -10,33 +10,33 @@ dB (mean powers, seeded). All ways of understanding hear the same frames; those 
 ``match``) know its held-out templates and values, the others know neither. Trainings and answers are kept in ``--out``
 and are taken from there; so a run that was stopped goes on, and tables share their trainings. Figures of several
 ``--seeds`` are added up by recording; intervals are 95% bootstraps over recordings, which say nothing about other
-trainings. A ratio is on the same recordings. One JSON line per figure; the case is TABLE/ROW/CONDITION.
+trainings. A ratio is on the same recordings. One JSON line per figure; the case is TABLE/ROW/CONDITION. With
+``--people`` the domain is the coffee machine's, and the judges are the orders of real people, with the kitchen's noise
+by the ratio of loudest frames, as the published figures have it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _joint_counts import Doubles, added, counted, quotient
 from _joint_data import spoken
 from _joint_judge import DEAF, FREE, GRAPH, HEADS, MATCHED, PARSER, TAGGED, UNREAD, VOTED, Court, Judge, home_court
-from _joint_runs import DOMAINS, SHARES, Workshop, coarse_of, coffee_court
+from _joint_runs import DOMAINS, GRID, SHARES, Workshop, coarse_of, coffee_court, coffee_domain, coffee_speech
 from _lines import ROOT, corpora, emit, skip
 from _wer import SETS, ctc_errors, dev_set
-from numpy.typing import NDArray
 
 from sayso.core.errors import DataError
 from sayso.evaluation import metrics
-from sayso.evaluation.bootstrap import Estimate, general, ratio
+from sayso.evaluation.bootstrap import general, ratio
 from sayso.evaluation.evaluate import Pair
-from sayso.text.normalise import normalise
 
 BENCH = "joint"
-Doubles = NDArray[np.float64]
-Counts = dict[str, tuple[Doubles, Doubles]]  # by metric, numerators and denominators (N,) of the recordings
 _JUDGES = 3  # in memory, beside the present one
 MAIN = ("command_acceptance", "intent_accuracy", "slu_f1")
 
@@ -50,9 +50,14 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        manifests = spoken(args, args.domain, args.out / args.domain.stem)
-        noise = args.noise or corpora() / "noise" / "doing_the_dishes.flac"
-        self.court = home_court(args, args.domain, manifests, noise)
+        if args.people:
+            args.domain = coffee_domain(args)
+            manifests = coffee_speech(args)
+            self.court = replace(coffee_court(args), manifests=manifests, name="people")
+        else:
+            manifests = spoken(args, args.domain, args.out / args.domain.stem)
+            noise = args.noise or corpora() / "noise" / "doing_the_dishes.flac"
+            self.court = home_court(args, args.domain, manifests, noise)
         self.shop = Workshop(args, manifests)
         self._judges: dict[Path, Judge] = {}
 
@@ -86,13 +91,16 @@ class Bench:
                 if metric == "wer" or not words:
                     emit(BENCH, where, metric, ratio(top, bottom))
             for metric in (("wer",) if words else MAIN) if other is not None and beside is not None else ():
+                if metric not in found or metric not in other:
+                    continue
                 emit(BENCH, where, metric, quotient(found[metric], other[metric]), "/".join(beside))
             if snr is None and not words:
                 self._kinds(where, run, way)
 
     def _kinds(self, where: str, run: str, way: str) -> None:
         """What is asked of a model in parts: sentences like those of training, templates and values that it lacks."""
-        for kind in dict.fromkeys(example.source for example in self.court.examples):
+        kinds = dict.fromkeys(example.source for example in self.court.examples)
+        for kind in kinds if len(kinds) > 1 else ():
             some = [[pair for pair in each if pair[0].source == kind] for each in self.pairs(run, way, None)]
             emit(BENCH, f"{where}/{kind}", "command_acceptance", ratio(*added(some)["command_acceptance"]))
 
@@ -100,47 +108,6 @@ class Bench:
 def condition(snr: float | None) -> str:
     """Its name."""
     return "clean" if snr is None else f"{snr:g}dB"
-
-
-def added(seeds: Sequence[Sequence[Pair]]) -> Counts:
-    """Counts of all seeds, added up by recording."""
-    found: Counts = {}
-    for pairs in seeds:
-        for metric, (top, bottom) in counted(pairs).items():
-            before = found.get(metric, (0.0, 0.0))
-            found[metric] = before[0] + top, before[1] + bottom
-    return found
-
-
-def counted(pairs: Sequence[Pair]) -> Counts:
-    """Numerators and denominators of every figure by recording; figures of words only where the way writes any."""
-    one = np.ones(len(pairs))
-    rows: dict[str, list[tuple[float, float]]] = {"slot_f1": [], "slu_f1": [], "wer": []}
-    for example, result in pairs:
-        slots = metrics.understood(result)[1]
-        for name, count in (("slot_f1", metrics.slot_counts), ("slu_f1", metrics.slu_counts)):
-            f = count(example.slots or (), slots)
-            rows[name].append((2 * f.tp, 2 * f.tp + f.fp + f.fn))
-        edits = metrics.word_errors(normalise(example.text or ""), normalise(result.text))
-        rows["wer"].append((edits.errors, edits.length))
-    found: Counts = {
-        "command_acceptance": (np.array([metrics.command_right(*pair) for pair in pairs], float), one),
-        "intent_accuracy": (np.array([metrics.intent_right(*pair) for pair in pairs], float), one),
-    }
-    for name, each in rows.items():
-        if name != "wer" or any(result.text for _, result in pairs):
-            found[name] = np.array([top for top, _ in each], float), np.array([bottom for _, bottom in each], float)
-    return found
-
-
-def quotient(one: tuple[Doubles, Doubles], other: tuple[Doubles, Doubles]) -> Estimate | None:
-    """A figure over another's, both ratios of sums over the same recordings; None where the other is 0."""
-
-    def statistic(index: NDArray[np.int64]) -> float:
-        sums = [float(counts[index].sum()) for counts in (*one, *other)]
-        return sums[0] / sums[1] / (sums[2] / sums[3]) if sums[1] and sums[2] and sums[3] else float("nan")
-
-    return general(statistic, len(one[0]))
 
 
 def systems(bench: Bench) -> None:
@@ -169,6 +136,26 @@ def weighting(bench: Bench) -> None:
     """Weights of the losses: as they are, and by each rule that moves them."""
     for case in ("fixed", "scheduled", "uncertainty", "gradnorm", "dwa"):
         bench.row(f"weighting/{case}", "joint" if case == "fixed" else case, HEADS, ("joint", HEADS))
+
+
+def grid(bench: Bench) -> None:
+    """What meaning weighs beside hearing, fixed: what weights that move have to beat."""
+    for by in sorted((*GRID, 1.0)):
+        bench.row(f"grid/fixed x{by:g}", "joint" if by == 1 else f"fixed x{by:g}", HEADS, ("joint", HEADS))
+
+
+def regularisation(bench: Bench) -> None:
+    """Against learning by heart, one thing at a time; with how honest the intent head's probability is."""
+    for case in ("none", "label smoothing", "weight noise", "layer dropout", "rooms and noise"):
+        run = "joint" if case == "none" else case
+        bench.row(f"regularisation/{case}", run, HEADS, ("joint", HEADS))
+        bench.row(f"regularisation/{case}, words", run, FREE, ("joint", FREE))
+        for snr in bench.court.conditions:
+            pairs = [pair for each in bench.pairs(run, HEADS, snr) for pair in each if pair[1].intent is not None]
+            sure = np.array([result.intent.confidence for _, result in pairs if result.intent is not None], float)
+            right = np.array([metrics.intent_right(*pair) for pair in pairs], float)
+            figure = general(lambda index, s=sure, r=right: metrics.ece(s[index], r[index]), len(pairs))  # type: ignore[misc]
+            emit(BENCH, f"regularisation/{case}/{condition(snr)}", "ece", figure)
 
 
 def curriculum(bench: Bench) -> None:
@@ -281,6 +268,8 @@ TABLES: dict[str, Callable[[Bench], None]] = {
     "early": early,
     "phased": phased,
     "weighting": weighting,
+    "grid": grid,
+    "regularisation": regularisation,
     "curriculum": curriculum,
     "synthetic": synthetic,
     "transfer": transfer,
@@ -295,6 +284,7 @@ def main() -> None:
     parser.add_argument("--domain", type=Path, default=ROOT / "domains" / "home.yaml")
     parser.add_argument("--init", type=Path, default=ROOT / "models" / "base")
     parser.add_argument("--coffee", type=Path, help="the coffee machine's domain file; default: imported from corpora")
+    parser.add_argument("--people", action="store_true", help="of the coffee machine, judged on real people")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-seconds", type=float, default=16.0)
     parser.add_argument("--rate", type=float, default=7e-4)
@@ -314,6 +304,8 @@ def main() -> None:
     unknown = [name for name in args.tables if name not in TABLES]
     if unknown:
         parser.error(f"no table '{unknown[0]}'; there are {', '.join(TABLES)}")
+    if args.people and (parts := {"phased", "transfer", "synthetic"} & set(args.tables or TABLES)):
+        parser.error(f"--people: table '{min(parts)}' is about the home or has people of its own; name others")
     args.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
     for name in args.tables or TABLES:

@@ -33,3 +33,14 @@ def test_occupation_is_the_share_of_all_paths(monkeypatch) -> None:  # type: ign
         for point in seen:
             points[point] += np.exp(score)
     np.testing.assert_allclose(occupied(blank, label), points / total, atol=1e-12)
+
+
+def test_forwards_is_what_the_centres_of_mass_do(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.syspath_prepend(str(FOLDER))
+    forwards = runpy.run_path(str(FOLDER / "alignments.py"))["forwards"]
+    steps = np.eye(6)
+    assert forwards(steps) and forwards(steps[[0, 1, 1, 4]]) and not forwards(steps[::-1])
+    assert forwards(steps[[0, 3, 2, 5]]) and not forwards(steps[[0, 3, 1, 5]])  # one frame back, and two
+    assert forwards(np.concatenate([steps[:3], np.zeros((1, 6)), steps[3:]])), "a place that listens to nothing"
+    spread = np.full((1, 6), 1 / 6)  # its centre is between frames 2 and 3
+    assert forwards(np.concatenate([spread, steps[2:3]])) and not forwards(np.concatenate([steps[5:], spread]))

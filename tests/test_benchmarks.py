@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from rapidfuzz.distance import Levenshtein
 
 from sayso.core.result import Intent, Result, Slot
 from sayso.evaluation.examples import read_examples
 from sayso.models.encoders.conformer import ConformerConfig
-from sayso.nlu.domain import load_domain
+from sayso.nlu.compile import compile_domain
+from sayso.nlu.domain import load_domain, parse_domain
+from sayso.nlu.sample import sample
+from sayso.text.normalise import normalise
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
@@ -182,3 +186,51 @@ def test_confidence_is_fitted_by_one_power_and_words_are_aligned() -> None:
     assert bench["power"]((true**0.5).astype(np.float32), right) == pytest.approx(2.0, rel=0.05)
     assert bench["matched"]("turn on the lights", ["turn", "off", "the", "light", "lights"]) == {0, 2, 4}
     assert bench["nll"](np.array([0.5, 0.5]), np.array([True, False])) == pytest.approx(np.log(2))
+
+
+COFFEE = """
+language: en
+intents:
+  order:
+    data:
+      - sentences: ["(get|give) me (a|two) {drink} [with {extra}]"]
+  stop:
+    data:
+      - sentences: ["stop [it]"]
+lists:
+  drink: {values: [tea, {in: iced tea, out: tea}, flat white, latte]}
+  extra: {values: [milk, oat milk]}
+"""
+
+
+def test_the_nearest_sentence_is_that_of_a_search_through_all_of_them() -> None:
+    nearest, others = runpy.run_path(str(FOLDER / "_nearest.py")), runpy.run_path(str(FOLDER / "_others.py"))
+    domain = parse_domain(COFFEE)
+    automaton = compile_domain(domain, others["Words"](domain))
+    find, rng = nearest["Nearest"](automaton), np.random.default_rng(0)
+    said = {u.text: (u.intent, {(s.name, s.value) for s in u.slots}) for u in sample(domain, 500, seed=0)}
+    assert len(said) == 2 * 2 * 4 * 3 + 2
+    for text in [*said, *("".join(rng.choice(list("aetm iklwfg"), 20)) for _ in range(40))]:
+        wrong = [text[: (at := int(rng.integers(len(text) + 1)))] + "x" + text[at + 1 :], text[at:], text]
+        for heard in map(normalise, wrong):
+            edits = {s: Levenshtein.distance(f" {heard}", f" {s}") for s in said}
+            least = min(edits.values())
+            (guess,) = find(heard)
+            meaning = (guess.intent, {(slot.name, slot.value) for slot in guess.slots})
+            assert meaning in [said[s] for s, n in edits.items() if n == least], heard
+            assert guess.probability == pytest.approx(1 - min(least, len(heard) + 1) / (len(heard) + 1))
+
+
+def test_a_network_of_words_says_the_domain_and_nothing_else() -> None:
+    others = runpy.run_path(str(FOLDER / "_others.py"))
+    domain = parse_domain(COFFEE)
+    onwards: dict[int, list[tuple[int, str]]] = {}
+    for source, target, _, *word in others["arcs"](compile_domain(domain, others["Words"](domain))):
+        onwards.setdefault(source, []).append((target, "".join(word)))
+    paths, said = [(0, "")], set()
+    while paths:
+        state, text = paths.pop()
+        if state == 1:
+            said.add(normalise(text))
+        paths += [(target, f"{text} {word}") for target, word in onwards.get(state, [])]
+    assert said == {utterance.text for utterance in sample(domain, 500, seed=0)}

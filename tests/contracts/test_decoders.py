@@ -1,12 +1,12 @@
-"""What every search in the tables must do: contract 5 of DESIGN.md, on random posteriors, a toy transducer and a toy
-attention decoder."""
+"""What every search must do: contract 5 of DESIGN.md, on random posteriors, a toy transducer, a toy attention decoder
+and noisy phones."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,18 +14,21 @@ from pydantic import TypeAdapter
 
 from sayso.core.errors import ConfigError
 from sayso.decoding.decoders import ATTENTION_DECODERS, CTC_DECODERS, TRANSDUCER_DECODERS, DecoderConfig
+from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.triggered_beam import Both
+from sayso.text.lexicon import Lexicon
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "decoding"))
 from small_domains import random_log_probs
+from test_hybrid import MODEL, TEXTS, WEIGHT, clear, spell
 from toy_speller import END, ToySpeller
 from toy_transducer import Table, Toy
 
 CASES = [(kind, None) for kind in CTC_DECODERS] + [
     (kind, memory) for kind in TRANSDUCER_DECODERS for memory in (False, True)
 ]
-CASES += [(kind, None) for kind in ATTENTION_DECODERS]
+CASES += [(kind, None) for kind in ATTENTION_DECODERS] + [("hybrid", None)]
 LENGTH, RATE = 60, 2
 
 
@@ -35,11 +38,16 @@ class Case:
     def __init__(self, kind: str, memory: bool | None, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.table = Table(rng, 6)
-        if kind in ATTENTION_DECODERS:
-            self.config: Any = ATTENTION_DECODERS[kind]()
+        self.frames: Any
+        self.parts: tuple[Any, ...]
+        if kind == "hybrid":
+            self.config: Any = HybridConfig(commit_frames=32)
+            self.parts, self.frames = (MODEL, WEIGHT, Lexicon.load(), spell), noisy_phones(rng)
+        elif kind in ATTENTION_DECODERS:
+            self.config = ATTENTION_DECODERS[kind]()
             speller = ToySpeller(rng, monotonic=kind == "mocha", bias={"mocha": 1.0}.get(kind, -1.0))
-            self.parts: tuple[Any, ...] = (speller, END)
-            self.frames: Any = rng.normal(size=(LENGTH, 6)) * 1.5
+            self.parts = (speller, END)
+            self.frames = rng.normal(size=(LENGTH, 6)) * 1.5
             if kind == "triggered":
                 self.frames = Both(self.frames, random_log_probs(rng, LENGTH * RATE, 6, sharpness=2.0))
         elif memory is None:
@@ -68,6 +76,21 @@ class Case:
     def finish(self, frames: Any) -> list[Hypothesis]:
         (found,) = self.decoder.finish(self.decoder.step(self.decoder.start(), frames))
         return found
+
+
+def noisy_phones(rng: np.random.Generator) -> np.ndarray:
+    """Log posteriors of texts one after the other, hard to hear."""
+    texts = [TEXTS[int(i)] for i in rng.integers(0, len(TEXTS), 9)]
+    rows = np.concatenate([clear(Lexicon.load().phones(text), 1) for text in texts])[:LENGTH]
+    rows = rows + rng.normal(0, 1.5, rows.shape)
+    found: np.ndarray = rows - np.log(np.exp(rows).sum(1, keepdims=True))
+    assert len(found) == LENGTH
+    return found
+
+
+def test_no_search_is_left_out() -> None:
+    union, _ = get_args(DecoderConfig)
+    assert {config.model_fields["kind"].default for config in get_args(union)} == {kind for kind, _ in CASES}
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
@@ -122,6 +145,9 @@ def test_streams_do_not_see_each_other(kind: tuple[str, bool | None]) -> None:
 
 def test_scorers_plug_in_or_are_refused(kind: tuple[str, bool | None]) -> None:
     case = Case(*kind, 0)
+    if kind[0] == "hybrid":  # it is made of its scorers
+        assert {name for h in case.finish(case.frames) for name in h.scores} == {"ctc", "lm"}
+        return
     scorers = {"lm": (case.table, 0.5)}
     if kind[0] in ("greedy", "ctc_greedy"):
         with pytest.raises(ConfigError, match="lm; choose"):

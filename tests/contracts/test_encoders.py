@@ -21,7 +21,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "lstm without layer norm, at 80 ms": {"kind": "lstm", "layer_norm": False, "fast_layers": 0},
 }
 NAMES = [*sorted(ENCODERS), *ABLATIONS]
-STREAMS = [Context(chunk, left) for chunk in (1, 2, 4, 8) for left in (8, None)]
+STREAMS = [Context(chunk, left) for chunk in (1, 2, 4, 8, 16) for left in (8, None)]
 STREAMS += [Context(1, 8, 1), Context(1, 8, 2), Context(1, None, 2), Context(2, 4, 3), Context(4, 8, 1)]
 
 
@@ -119,6 +119,14 @@ def test_padding_and_company_change_nothing(encoder: Encoder[Any]) -> None:
         alone, _ = encoder(x[row : row + 1, :length], lengths[row : row + 1])
         torch.testing.assert_close(alone[0], together[row, : int(frames[row])], rtol=0, atol=1e-9)
         assert float(together[row, int(frames[row]) :].abs().sum()) == 0.0
+
+
+@pytest.mark.parametrize("context", [Context(), Context(4, 8), Context(1, 8, 2)], ids=str)
+@torch.no_grad()
+def test_a_row_without_sound_gives_no_frames(encoder: Encoder[Any], context: Context) -> None:
+    x, lengths = speech(2)
+    out, frames = encoder(x, lengths * torch.tensor([1, 0]), context)
+    assert frames.tolist() == [26, 0] and bool(out.isfinite().all()) and not bool(out[1].any())
 
 
 @pytest.mark.parametrize("context", [Context(4, 8), Context(1, 8, 2)], ids=str)

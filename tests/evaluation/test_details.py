@@ -85,6 +85,8 @@ def test_details_by_hand() -> None:
     assert values["sem_er"] == values["irer"] == values["icer"] == pytest.approx(2 / 3)
     assert values["exact_match"] == values["tree_match"] == pytest.approx(1 / 3)
     assert values["macro_intent_accuracy"] == pytest.approx((1 / 2 + 0) / 2)
+    assert values["macro_intent_f1"] == pytest.approx((2 / 4 + 0 + 0) / 3)  # on: 1 of 2 and of 2; off and refusing: 0
+    assert values["label_f1"] is None and values["span_f1"] is None, "no slots, no text"
     assert values["brier"] == pytest.approx((0.01 + 0.36 + 0.64) / 3)
     assert values["aurc"] == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
     assert values["nll"] == pytest.approx(-np.log([0.9, 0.4, 0.2]).mean())

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from sayso.core.result import Example, Frame, Intent, Result, Slot
-from sayso.evaluation.semantics import canonical, concept_errors, exact_match, semantic_errors, tree_match
+from sayso.evaluation.semantics import (
+    canonical,
+    concept_errors,
+    exact_match,
+    name_counts,
+    semantic_errors,
+    span_counts,
+    tree_match,
+)
 
 
 def _slots(*pairs: tuple[str, str]) -> tuple[Slot, ...]:
@@ -66,6 +74,43 @@ def test_concepts_align_in_the_order_of_speech() -> None:
     )
     assert concept_errors(example, timed, values=True).errors == 0
     assert concept_errors(example, _result(None, text="x")) == (0, 0, 2, 0)
+
+
+def test_names_alone_are_slues_label_f1() -> None:
+    example = _example("go", ("to", "rome"), ("to", "bonn"), ("when", "now"))
+    result = _result("go", ("to", "paris"), ("when", "later"), ("who", "me"), text="x")
+    assert name_counts(example, result) == (2, 1, 1)
+    assert name_counts(example, _result(None, text="x")) == (0, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("heard", "slots", "expected"),
+    [  # of "from bonn to new york to rome": from bonn (1, 1), to new york (3, 4), to rome (6, 6)
+        ("from bonn to new york to rome", (("from", "bonn"), ("to", "new york"), ("to", "rome")), (3, 0, 0)),
+        ("from born to new york to rome", (("from", "born"), ("to", "new york"), ("to", "rome")), (3, 0, 0)),
+        ("from bonn to new york to rome", (("to", "bonn"), ("to", "york"), ("to", "rome")), (1, 2, 2)),
+        ("from from bonn to york to rome", (("from", "bonn"), ("to", "york"), ("to", "rome")), (2, 1, 1)),
+        ("from bonn to new york to rome", (("from", "bonn"), ("to", "oslo")), (1, 1, 2)),
+        ("", (), (0, 0, 3)),
+    ],
+)
+def test_spans_stand_where_their_words_are_aligned(
+    heard: str, slots: tuple[tuple[str, str], ...], expected: tuple[int, ...]
+) -> None:
+    text = "From Bonn to New York to Rome"
+    example = _example("go", ("from", "bonn"), ("to", "new york"), ("to", "rome"), text=text)
+    assert span_counts(example, _result("go", *slots, text=heard)) == expected
+    assert span_counts(example, _result(None, text=heard)) == (0, 0, 3)
+
+
+def test_values_do_not_count_in_spans_and_equal_words_have_places_of_their_own() -> None:
+    def slot(value: str) -> Slot:
+        return Slot(name="n", value=value, text="two")
+
+    example = Example(audio="a", intent="i", slots=(slot("2"), slot("2")), text="two by two")
+    both = Result(intent=Intent(name="i"), slots=(slot("3"), slot("4")), decision="accept", text="two by two")
+    assert span_counts(example, both) == (2, 0, 0)
+    assert span_counts(example, both.model_copy(update={"slots": (slot("2"),) * 3})) == (2, 1, 0)
 
 
 def _frame(name: str, *pairs: tuple[str, str], parent: int | None = None) -> Frame:

@@ -16,9 +16,11 @@ from sayso.audio.features import fbank
 from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError
 from sayso.core.trees import TreeSchema
+from sayso.decoding.align import align
 from sayso.decoding.attention_beam import AttentionBeamConfig
 from sayso.decoding.speller import joined
 from sayso.decoding.triggered_beam import TriggeredBeamConfig
+from sayso.decoding.words import spans_of
 from sayso.export.bundle import export_bundle
 from sayso.export.verify import verify_bundle
 from sayso.losses import ctc_loss
@@ -27,6 +29,7 @@ from sayso.models.decoders import DECODERS, STREAMING, DecoderConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.streaming import Context
 from sayso.nlu.tree_grammar import TreeGrammar
+from sayso.nlu.values import tag_spans
 from sayso.runtime.model import Model
 from sayso.runtime.settings import FreeConfig
 from sayso.runtime.speller import GraphSpeller
@@ -177,6 +180,43 @@ def test_later_sound_never_changes_what_was_said(spelling: tuple[SpeechModel, Mo
         assert all(final.text.startswith(first.stable) for final in finals) or not model.decoder.streams
         said += bool(first.text)
     assert said > 0 or not model.decoder.streams, "nothing was said while it was heard"
+
+
+@torch.no_grad()
+def test_heads_say_what_was_meant_with_what_it_writes(
+    spelling: tuple[SpeechModel, Model, Path], parts: Any, tmp_path: Path
+) -> None:
+    model = spelling[0].config.model_copy(update={"heads": parts.model.config.heads}).build().eval()
+    model.load_state_dict({**parts.model.state_dict(), **spelling[0].state_dict()}, strict=False)
+    assert model.intent is not None and model.slots is not None and model.decoder is not None
+    model.intent.out.weight.mul_(60)
+    model.slots.out.weight.mul_(20)
+    config = parts.config(int8=False, free=None, parser=SEARCH)
+    export_bundle(model, parts.tokenizer, None, tmp_path / "b", config, clips=parts.clips[:1])
+    floor, pieces = Model(read_bundle(tmp_path / "b")), parts.tokenizer.pieces
+    grammar, meant, tagged = TreeGrammar(TreeSchema(), pieces), set(), 0
+    for clip, text in zip(parts.clips, TEXTS, strict=True):
+        features = torch.from_numpy(fbank(clip))
+        context = Context(CHUNK, LEFT) if model.decoder.streams else Context()
+        encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), context)
+        heard = encoded[0, : frames[0]]
+        best = (transcribe(model, heard) if model.decoder.streams else parse(model, heard, grammar, SEARCH))[0]
+        if not model.decoder.streams:
+            best = align(model.ctc(heard[None])[0].numpy(), best.tokens)
+        read, at = torch.tensor([best.tokens]), torch.tensor(best.frames)
+        tags = model.slots(heard[None, at], read, torch.tensor([len(at)]))[0].argmax(-1).tolist()
+        firsts = [model.config.heads.tags[tags[first]] for first, _ in spans_of(best.tokens, pieces)]
+        words = text.split()
+        wanted = [(name, " ".join(words[start:end])) for name, start, end in tag_spans(firsts)]
+        number = int(model.intent(encoded, frames)[0].argmax())
+        result = floor.understand(clip)
+        assert result.text == text
+        assert (result.intent.name if result.intent else None) == ["lock", "turn_on", None][number]
+        if result.intent is not None:
+            assert [(slot.name, slot.text) for slot in result.slots] == wanted
+            tagged += len(wanted)
+        meant.add(number)
+    assert len(meant) > 1 and tagged > 0, "clips sound too much alike to the heads: little was compared"
 
 
 def test_what_the_bundle_says_of_it(spelling: tuple[SpeechModel, Model, Path], parts: Any, tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ def test_equals_the_definition_and_its_gradient_has_fixed_targets() -> None:
         for a, b in ((first, second), (second, first)):
             heard, target = a[row, :length].log_softmax(-1), b[row, :length].softmax(-1).detach()
             want[row] += 0.5 * functional.kl_div(heard, target, reduction="sum")
-    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     found = torch.autograd.grad(got.sum(), [first, second])
     expected = torch.autograd.grad(want.sum(), [first, second])
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
     # with a moving target the gradient would be another one
     p, q = first.softmax(-1), second.softmax(-1)
     moving = 0.5 * ((p - q) * (p.log() - q.log())).sum(2)

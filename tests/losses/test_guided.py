@@ -39,5 +39,8 @@ def test_gradient_is_finite_differences() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(B,U,T\)"):
         guided_attention_loss(torch.ones(3, 4), torch.tensor([3]), torch.tensor([4]))
+    for wrong in ((torch.tensor([3, 3]), torch.tensor([4, 4])), (torch.tensor([3]), torch.tensor([4, 4]))):
+        with pytest.raises(ValueError, match=r"lengths \(B,\)"):
+            guided_attention_loss(torch.ones(1, 3, 4), *wrong)
     with pytest.raises(ValueError, match="sharpness"):
         guided_attention_loss(torch.ones(1, 3, 4), torch.tensor([3]), torch.tensor([4]), 0.0)

@@ -136,6 +136,33 @@ def test_nothing_grows_with_frames_labels_and_vocabulary_at_once(
     assert leaf.grad is not None and bool(leaf.grad.any())
 
 
+def peak_bytes(frames: int, labels: int, vocab: int) -> int:
+    """The most that torch's allocator held above the inputs, forward and backward, of four rows."""
+    torch.manual_seed(0)
+    enc, pred = torch.randn(4, frames, 32, requires_grad=True), torch.randn(4, labels + 1, 32, requires_grad=True)
+    out = torch.randn(32, vocab, requires_grad=True)
+    sizes = torch.full((4,), frames), torch.full((4,), labels)
+    targets = torch.randint(1, vocab, (4, labels))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        transducer_loss_lean(enc, pred, lambda e, p: torch.tanh(e + p) @ out, targets, *sizes).backward()
+    now = highest = 0
+    found = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(found, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+def test_memory_is_that_of_the_lattice_whatever_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B4 T200 U40; tiles of 1 MiB, which a fixed budget takes beside it."""
+    monkeypatch.setattr(lean, "TILE_BYTES", 1 << 20)
+    small = peak_bytes(200, 40, 64)
+    assert small > 4 * 200 * 41 * 2 * 4, "less than two numbers a point"
+    assert peak_bytes(200, 40, 4096) < 1.5 * small < 4 * 200 * 41 * 64 * 4  # as many logits as the smaller V has
+    for frames, labels in ((400, 40), (200, 80)):
+        assert 1.7 * small < peak_bytes(frames, labels, 64) < 2.3 * small
+
+
 def test_padding_is_never_read_and_infinite_losses_teach_nothing() -> None:
     enc, pred, targets = sides()
     held = weights()

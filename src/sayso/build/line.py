@@ -53,7 +53,7 @@ from sayso.text.lexicon import Lexicon
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
-from sayso.training.progress import Say, to_stderr
+from sayso.training.progress import Meter, Say, to_stderr
 from sayso.training.recipe import DataConfig, Recipe, Source
 from sayso.training.run import METRICS, read_sources, run
 
@@ -279,7 +279,8 @@ def _export(
     judged = [clip for clip in clips if clip.judged]
     checks = [clip.samples for clip in judged[:: max(1, len(judged) // max(1, job.config.checks))]]
     error = draft.figures["verification"]["torch_onnx_error"]
-    proof = verify_bundle(finished, checks[: job.config.checks], fp32=exact if scales else None, error=error)
+    checks, twin = checks[: job.config.checks], exact if scales else None
+    proof = verify_bundle(finished, checks, fp32=twin, error=error, progress=Meter(job.say, "4/5 verifying"))
     if not proof.passed:
         job.say(f"warning: not everywhere do int8, streams and batches agree: {proof.figures()}")
     amend_bundle(finished, figures={"verification": proof.figures()})

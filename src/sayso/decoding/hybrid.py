@@ -216,22 +216,27 @@ class Hybrid(CtcBeam):
         return tuple(token for said in words for token in self._spell(self._lexicon.model.words[said.word]))
 
     def _nbest(self, alive: Alive, n: int, *, final: bool) -> list[Hypothesis]:
+        """Texts that differ: one that can be said in several ways has the score of the likeliest."""
         states = {prefix.tokens: _ways(prefix) for prefix in alive.prefixes}
-        found = super()._nbest(alive, n, final=final)
-        return [self._written(heard, self._lexicon.words(states[heard.tokens], final=final)) for heard in found]
+        texts: dict[tuple[int, ...], Hypothesis] = {}
+        for heard in super()._nbest(alive, 1 if n == 1 else len(alive.prefixes), final=final):
+            written = self._written(heard, self._lexicon.words(states[heard.tokens], final=final))
+            texts.setdefault(written.tokens, written)
+        return list(texts.values())[:n]
 
     def _written(self, heard: Hypothesis, words: Sequence[Said]) -> Hypothesis:
-        """Phones as tokens of words; a word's tokens share its time."""
+        """Phones as tokens of words; a word's tokens share its phones, and their times, in equal parts."""
         tokens: list[int] = []
         frames: list[int] = []
         ends: list[int] = []
         log_probs: list[float] = []
         for said in words:
             spelled, size = self._spell(self._lexicon.model.words[said.word]), said.end - said.first
-            at = [heard.frames[said.first + number * size // len(spelled)] for number in range(len(spelled))]
+            first = [said.first + number * size // len(spelled) for number in range(len(spelled))]
+            last = [max(phone, following - 1) for phone, following in zip(first, [*first[1:], said.end], strict=True)]
             tokens += spelled
-            frames += at
-            ends += [*at[1:], heard.ends[said.end - 1]]
+            frames += [heard.frames[phone] for phone in first]
+            ends += [heard.ends[phone] for phone in last]
             log_probs += [sum(heard.log_probs[said.first : said.end]) / size] * len(spelled)
         return Hypothesis(
             tokens=tuple(tokens),

@@ -13,7 +13,7 @@ import numpy as np
 from sayso.evaluation import metrics, semantics
 from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, rate, ratio
 from sayso.evaluation.costs import accepted, cost_coverage, decided
-from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate, judged_of
+from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate, f1, judged_of
 from sayso.evaluation.live import Trace
 from sayso.evaluation.slices import slices
 from sayso.nlu.calibration import Costs
@@ -42,11 +42,13 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
     """Figures with intervals over utterances.
 
     ``sem_er``, ``irer`` (utterances with any error), ``icer`` (wrong intents), ``exact_match`` and ``tree_match`` are
-    over commands and negatives with known slots; ``macro_intent_accuracy`` is the mean over expected intents, negatives
-    being one; ``concept_error_rate`` and ``concept_value_error_rate`` are over commands. ``brier``, ``nll``,
-    ``overconfidence`` (mean confidence less share right) and ``aurc`` need calibrated confidence. ``cost`` is of what
-    was decided, ``cost_accepting`` had each guess been accepted, in units of ``Costs``. ``false_accepts_per_hour``
-    counts negatives that were not refused in their hours of speech.
+    over commands and negatives with known slots, and so are ``label_f1`` (names of slots, whatever their values) and
+    ``span_f1`` (name, first and last word; of utterances with a text). ``macro_intent_accuracy`` is the mean over
+    expected intents, negatives being one; ``macro_intent_f1`` that of F1 over those expected or answered (Shon et al.
+    2022 judge sentiment so). ``concept_error_rate`` and ``concept_value_error_rate`` are over commands. ``brier``,
+    ``nll``, ``overconfidence`` (mean confidence less share right) and ``aurc`` need calibrated confidence. ``cost`` is
+    of what was decided, ``cost_accepting`` had each guess been accepted, in units of ``Costs``.
+    ``false_accepts_per_hour`` counts negatives that were not refused in their hours of speech.
     """
     judged, costs = judged_of(pairs), Costs()
     known = [pair for pair in judged if pair[0].negative or pair[0].slots is not None]
@@ -61,6 +63,9 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
         "irer": ratio([item.errors > 0 for item in meant], ones, bootstrap),
         "icer": ratio([not metrics.intent_right(*pair) for pair in known], ones, bootstrap),
         "macro_intent_accuracy": _macro(judged, bootstrap),
+        "macro_intent_f1": _macro_f1(judged, bootstrap),
+        "label_f1": f1([semantics.name_counts(*pair) for pair in known], bootstrap),
+        "span_f1": f1([semantics.span_counts(*pair) for pair in known if pair[0].text is not None], bootstrap),
         "concept_error_rate": _errors(names, bootstrap),
         "concept_value_error_rate": _errors(values, bootstrap),
         "exact_match": ratio([semantics.exact_match(*pair) for pair in known], ones, bootstrap),
@@ -124,6 +129,22 @@ def _macro(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate
     def statistic(index: Ints) -> float:
         sizes, hits = np.bincount(place[index]), np.bincount(place[index], right[index])
         return float(np.mean(hits[sizes > 0] / sizes[sizes > 0]))
+
+    return general(statistic, len(pairs), bootstrap)
+
+
+def _macro_f1(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None) -> Estimate | None:
+    """Refusing is an answer like the others, expected of negatives."""
+    gold = [example.intent or "" for example, _ in pairs]
+    got = [metrics.understood(result)[0] or "" for _, result in pairs]
+    _, places = np.unique([*gold, *got], return_inverse=True) if pairs else ([], np.zeros(0, np.int64))
+    expected, found = places[: len(pairs)], places[len(pairs) :]
+
+    def statistic(index: Ints) -> float:
+        mine, its = expected[index], found[index]
+        count = np.bincount(mine, minlength=places.max() + 1) + np.bincount(its, minlength=places.max() + 1)
+        hits = np.bincount(mine[mine == its], minlength=len(count))
+        return float(np.mean(2 * hits[count > 0] / count[count > 0]))
 
     return general(statistic, len(pairs), bootstrap)
 

@@ -3,7 +3,9 @@
 SemER counts an utterance's errors as WER counts words, its intent being one more slot (Su et al. 2018, "A re-ranker
 scheme for integrating large scale NLU models"; Rao et al. 2020, arXiv:2008.06173). Concept error rate aligns what was
 asked for in the order of speech (MEDIA, Bonneau-Maynard et al. 2005). Exact and tree match compare whole meanings,
-nested ones too (STOP, Tomasello et al. 2022, arXiv:2207.10643), after putting both into one canonical form.
+nested ones too (STOP, Tomasello et al. 2022, arXiv:2207.10643), after putting both into one canonical form. Slots by
+span are CoNLL's (Tjong Kim Sang and De Meulder 2003), by name alone SLUE's label-F1 (Shon et al. 2022,
+arXiv:2111.10367).
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from rapidfuzz.distance import Levenshtein
+
 from sayso.core.result import Example, Frame, Intent, Result, Slot
-from sayso.evaluation.metrics import EditCounts, edit_counts, understood
+from sayso.evaluation.metrics import EditCounts, F1Counts, edit_counts, understood
+from sayso.text.normalise import normalise
 
 
 def semantic_errors(example: Example, result: Result) -> EditCounts:
@@ -48,6 +53,34 @@ def concept_errors(example: Example, result: Result, *, values: bool = False) ->
     if values:
         return edit_counts([(slot.name, slot.value) for slot in gold], [(slot.name, slot.value) for slot in got])
     return edit_counts([slot.name for slot in gold], [slot.name for slot in got])
+
+
+def name_counts(example: Example, result: Result) -> F1Counts:
+    """Multiset match of slot names, whatever the values."""
+    gold, got = (Counter(slot.name for slot in slots) for slots in (example.slots or (), understood(result)[1]))
+    return _matched(gold, got)
+
+
+def span_counts(example: Example, result: Result) -> F1Counts:
+    """Multiset match of (name, first word, last word), whatever the values.
+
+    A slot stands at the first place of its words in the text, of equal slots each at a place of its own. Words that
+    were recognised stand at those of the expected text that they are aligned with; a slot that begins or ends with an
+    inserted word, or whose words are not in its text, is wrong.
+    """
+    expected, heard = normalise(example.text or "").split(), normalise(result.text).split()
+    place: dict[int, int] = {}
+    for operation in Levenshtein.opcodes(expected, heard):
+        if operation.tag in ("equal", "replace"):
+            step = operation.src_start - operation.dest_start
+            place |= {word: word + step for word in range(operation.dest_start, operation.dest_end)}
+    gold = Counter(_spans(example.slots or (), expected))
+    found = _spans(understood(result)[1], heard)
+    got = Counter(
+        (name, place[first], place[last]) if first in place and last in place else (name, -2, -2)
+        for name, first, last in found
+    )
+    return _matched(gold, got)
 
 
 def exact_match(example: Example, result: Result) -> bool:
@@ -109,6 +142,28 @@ def _values(slots: Sequence[Slot]) -> dict[str, Counter[str]]:
     for slot in slots:
         table.setdefault(slot.name, Counter())[slot.value] += 1
     return table
+
+
+def _matched(gold: Counter[Any], got: Counter[Any]) -> F1Counts:
+    right = (gold & got).total()
+    return F1Counts(right, got.total() - right, gold.total() - right)
+
+
+def _spans(slots: Sequence[Slot], words: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Name, first and last word of every slot; -1 (never -2) for one whose words are not there."""
+    found: list[tuple[str, int, int]] = []
+    taken: set[int] = set()
+    for slot in slots:
+        said = normalise(slot.text or slot.value).split()
+        starts = range(len(words) - len(said) + 1) if said else range(0)
+        free = (at for at in starts if list(words[at : at + len(said)]) == said and at not in taken)
+        start = next(free, None)
+        if start is None:
+            found.append((slot.name, -1, -1))
+            continue
+        taken.update(range(start, start + len(said)))
+        found.append((slot.name, start, start + len(said) - 1))
+    return found
 
 
 def _ordered(slots: Sequence[Slot], text: str, *, spoken: bool) -> list[Slot]:

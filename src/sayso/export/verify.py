@@ -9,7 +9,7 @@ Shape letters: ``T`` feature frames, ``F`` mel bins, ``D`` width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from sayso.runtime.graphs import Graph
 from sayso.runtime.model import Model
 
 Floats = NDArray[np.float32]
+Progress = Callable[[int, int], None]
 TOLERANCE = 1e-4
 AGREEMENT = 0.99
 
@@ -90,27 +91,36 @@ def verify_graphs(
 
 
 def verify_bundle(
-    path: Path | str, clips: Sequence[Floats], *, fp32: Path | str | None = None, error: float = 0.0, seed: int = 0
+    path: Path | str,
+    clips: Sequence[Floats],
+    *,
+    fp32: Path | str | None = None,
+    error: float = 0.0,
+    seed: int = 0,
+    progress: Progress = lambda done, of: None,
 ) -> Verification:
     """Compare a written bundle with itself and, where given, with its ``fp32`` twin on ``clips`` (n,) at 16 kHz.
 
-    ``error`` is what ``verify_graphs`` found. No clips: nothing but ``error`` is judged.
+    ``error`` is what ``verify_graphs`` found. No clips: nothing but ``error`` is judged. ``progress`` is told how many
+    clips of how many are done.
     """
     if not clips:
         return Verification(torch_onnx_error=error)
     model = Model(read_bundle(path))
-    whole = [model.understand(clip) for clip in clips]
+    twin = None if fp32 is None else Model(read_bundle(fp32))
     rng = np.random.default_rng(seed)
-    streamed = [_identical(result, _in_packets(model, clip, rng)) for result, clip in zip(whole, clips, strict=True)]
-    batched = [_same(result, _beside_noise(model, clip, rng)) for result, clip in zip(whole, clips, strict=True)]
-    agreement = None
-    if fp32 is not None:
-        twin = Model(read_bundle(fp32))
-        agreement = float(np.mean([_same(twin.understand(clip), r) for clip, r in zip(clips, whole, strict=True)]))
+    streamed, batched, agreeing = [], [], []
+    for done, clip in enumerate(clips, 1):
+        whole = model.understand(clip)
+        streamed.append(_identical(whole, _in_packets(model, clip, rng)))
+        batched.append(_same(whole, _beside_noise(model, clip, rng)))
+        if twin is not None:
+            agreeing.append(_same(twin.understand(clip), whole))
+        progress(done, len(clips))
     return Verification(
         torch_onnx_error=error,
         clips=len(clips),
-        int8_agreement=agreement,
+        int8_agreement=float(np.mean(agreeing)) if agreeing else None,
         streamed_agreement=float(np.mean(streamed)),
         batched_agreement=float(np.mean(batched)),
     )

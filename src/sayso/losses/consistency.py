@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 def consistency_loss(first: Tensor, second: Tensor, lengths: Tensor) -> Tensor:
-    """Half of KL(second || first) + KL(first || second) over the frames of each clip, in nats: (B,).
+    """Half of KL(second || first) + KL(first || second) over the frames of each clip, in nats and fp32 or wider: (B,).
 
     ``first`` and ``second`` are log-probabilities (B,T,V) of the same frames, ``lengths`` (B,) how many of them are
     real. The left side of each divergence is a target and gets no gradient.
     """
     if first.shape != second.shape:
         raise ValueError(f"two views of one batch have one shape, not {tuple(first.shape)} and {tuple(second.shape)}")
-    first, second = first.float(), second.float()
+    first, second = (x if x.dtype == torch.float64 else x.float() for x in (first, second))
     frames = _divergence(second.detach(), first) + _divergence(first.detach(), second)
     real = lengths.new_ones(frames.shape).cumsum(1) <= lengths[:, None]
     return 0.5 * frames.masked_fill(~real, 0.0).sum(1)

@@ -21,7 +21,7 @@ def guided_attention_loss(
 ) -> Tensor:
     """Mean over each row's own outputs and inputs of attention (B,U,T) times 1 - exp(-(u/U - t/T)^2 / (2 g^2)), with
     its own U and T (B,) and g the ``sharpness``; a row without outputs or inputs costs nothing."""
-    if attention.dim() != 3 or output_lengths.shape != input_lengths.shape != (len(attention),):
+    if attention.dim() != 3 or not output_lengths.shape == input_lengths.shape == (len(attention),):
         raise ValueError(f"attention must be (B,U,T) and lengths (B,); got {list(attention.shape)}")
     if not sharpness > 0:
         raise ValueError(f"sharpness is a width in shares of the sequence, above 0; got {sharpness}")

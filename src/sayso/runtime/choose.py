@@ -148,8 +148,6 @@ def _close(engine: Engine, search: GraphSearch, hypotheses: Sequence[GraphHypoth
     ]
 
 
-
-
 def _ranked(engine: Engine, search: GraphSearch, state: GraphState, heard: Utterance) -> list[GraphHypothesis]:
     """Complete hypotheses, best first, with the votes of both heads in their scores."""
     combine = engine.combine

@@ -176,9 +176,10 @@ class Engine:
 
     @property
     def by_heads(self) -> bool:
-        """Whether the intent head, and the slot head on the free text, decide: where neither a grammar nor a decoder
-        does."""
-        return self.automaton is None and self.parser is None and self.graph("intent") is not None
+        """Whether the intent head, and the slot head on the text, decide: where neither a grammar nor a decoder of
+        meanings does."""
+        means = self.parser is not None and self.parser.means
+        return self.automaton is None and not means and self.graph("intent") is not None
 
     @property
     def has_transducer(self) -> bool:

@@ -35,6 +35,7 @@ class Parser:
         limit = config.limit if speller.longest is None else min(config.limit, speller.longest)
         self._search = AttentionBeam(config.model_copy(update={"limit": limit}))
         self._coupled = grammar.schema.form == "coupled"
+        self.means = bool(grammar.schema.intents)  # else it writes transcripts
 
     def parse(self, encoded: Floats, log_probs: Floats) -> Parsed:
         """The meaning of encoder frames (T, D) and their posteriors (R, V), T at least 1."""

@@ -1,4 +1,5 @@
-"""Meaning without a grammar: by the decoder, by the heads, or none; and the intents that a head sees coming.
+"""Meaning without a grammar: by the decoder, by the heads on what was read, or none; and the intents that a head sees
+coming.
 
 Nothing measures how sure these ways are, so they refuse silence, excess and what the intent head calls out of domain.
 In a private bundle no result has words: those of slots are kept as values alone.
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayso.core.automaton import text_of
-from sayso.core.result import Alternative, Frame, Intent, Result, Slot
+from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
+from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
 from sayso.nlu.policy import Decision, Situation, decide
 from sayso.nlu.trees import frames_of
@@ -27,9 +29,9 @@ _COMING = 3  # intents that a partial result names
 
 def without_domain(engine: Engine, heard: Utterance) -> Result:
     """The final result of a bundle that has no grammar (without stream fields such as timing)."""
-    if engine.parser is not None:
-        return _parsed(engine, heard)
-    return _headed(engine, heard) if engine.by_heads else _transcript(heard)
+    if engine.by_heads:
+        return _headed(engine, heard)
+    return _transcript(heard) if engine.parser is None else _parsed(engine, heard)
 
 
 def early(engine: Engine, log_probs: Floats | None, result: Result) -> Result:
@@ -51,13 +53,13 @@ def early(engine: Engine, log_probs: Floats | None, result: Result) -> Result:
 
 
 def _headed(engine: Engine, heard: Utterance) -> Result:
-    """The intent head's best, and slots where the slot head tags the free text; ``manifest.values`` says for which
-    value words stand."""
+    """The intent head's best, and slots where the slot head tags the text, the decoder's where one writes transcripts
+    and else the free one; ``manifest.values`` says for which value words stand."""
     situation = Situation(intent=None, speech_s=heard.speech_s, truncated=heard.truncated)
     decision = decide(situation, engine.policy)
     if decision.reason in ("no_speech", "truncated") or heard.intent is None:
         return rejected(decision, heard, ())
-    number = int(heard.intent.argmax())
+    number, heard = int(heard.intent.argmax()), _reread(engine, heard)
     if number >= len(engine.manifest.intents):
         return rejected(Decision("reject", "out_of_domain"), heard, ())
     name, slots = engine.manifest.intents[number].name, _tagged(engine, heard)
@@ -77,12 +79,28 @@ def _headed(engine: Engine, heard: Utterance) -> Result:
     )
 
 
+def _reread(engine: Engine, heard: Utterance) -> Utterance:
+    """The same with what the decoder writes in place of the free text, where there is one."""
+    if engine.parser is None or heard.encoded is None or heard.log_probs is None:
+        return heard
+    parsed = engine.parser.parse(heard.encoded, heard.log_probs)
+    spoken = Hypothesis() if parsed.spoken is None else parsed.spoken
+    return replace(heard, free=spoken, free_text=parsed.text or "", free_words=_timed(engine, spoken))
+
+
+def _timed(engine: Engine, spoken: Hypothesis) -> tuple[Word, ...]:
+    """The words of a text that was aligned with CTC's rows."""
+    found = words_of(spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s)
+    return presentable(engine, found, engine.calibration.free_words)
+
+
 def _tagged(engine: Engine, heard: Utterance) -> tuple[Slot, ...]:
-    """Slots of the free text; a word has the tag of its first piece, and takes its times along."""
+    """Slots of the text; a word has the tag of its first piece, and takes its times along."""
     graph, tokens = engine.graph("slots"), heard.free.tokens
     if graph is None or not tokens or heard.encoded is None:
         return ()
-    rate = engine.manifest.ctc_rate if engine.free_config.by_ctc else 1
+    by_rows = engine.free_config.by_ctc or engine.parser is not None
+    rate = engine.manifest.ctc_rate if by_rows else 1
     at = np.minimum(np.array(heard.free.frames) // rate, len(heard.encoded) - 1)
     feed = {"frames": heard.encoded[None, at], "tokens": np.array([tokens]), "lengths": np.array([len(tokens)])}
     best = graph.run(feed)[0]["log_probs"][0].argmax(-1)
@@ -132,10 +150,7 @@ def _parsed(engine: Engine, heard: Utterance) -> Result:
     parsed = engine.parser.parse(heard.encoded, heard.log_probs)
     timed = heard.free_words if parsed.text is None else ()
     if parsed.spoken is not None:
-        found = words_of(
-            parsed.spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s
-        )
-        timed = presentable(engine, found, engine.calibration.free_words)
+        timed = _timed(engine, parsed.spoken)
     text = heard.free_text if parsed.text is None else parsed.text
     times = () if parsed.spoken is None else [(word.start, word.end) for word in timed]
     frames = _valued(engine, frames_of(parsed.parts, times))
