@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sayso.core.automaton import text_of
 from sayso.core.errors import AudioError, UsageError
-from sayso.core.result import Applied, Frame, Intent, Result, Timing
+from sayso.core.result import Applied, Frame, Intent, Result, Timing, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
 from sayso.decoding.hypothesis import Hypothesis
@@ -178,7 +178,7 @@ class Stream:
             heard = self._engine.free.partial(self._free)
             free = self._engine.tokenizer.decode(heard.tokens)
             self._settle(self._engine.free.stable(self._free), self._engine.tokenizer.pieces)
-            result = Result(text=free, display=display(free), words=self._free_words(heard))
+            result = Result(text=free, display=display(free), words=self._shown(self._free_words(heard)))
         else:
             assert self._search is not None
             text = self._search.automaton.text(best.tokens)
@@ -295,10 +295,12 @@ class Stream:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s
+        raw_words = self._free_words(best)
         return Utterance(
             free=best,
             free_text=self._engine.tokenizer.decode(best.tokens),
-            free_words=self._free_words(best),
+            free_words=self._shown(raw_words),
+            raw_words=tuple(raw_words),
             nonblank=self._nonblank,
             speech_s=speech_s,
             snr_db=None if self._activity is None else self._activity.snr_db,
@@ -317,12 +319,15 @@ class Stream:
             found[text] = float(np.logaddexp(found[text], heard.score)) if text in found else heard.score
         return tuple(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
+    def _free_words(self, heard: Hypothesis) -> list[Word]:
+        """Words as the search has them; ``_shown`` are those of results."""
         engine = self._engine
         frame_s = engine.ctc_frame_s if engine.free_config.by_ctc else engine.manifest.frame_ms / 1000
         delay_s = engine.calibration.delay_s
-        found = words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
-        return presentable(engine, found)
+        return words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
+
+    def _shown(self, found: Sequence[Word]) -> tuple[Word, ...]:
+        return presentable(self._engine, found, self._engine.calibration.free_words)
 
     def _complete(self, result: Result, *, final: bool, final_s: float | None = None) -> Result:
         """Add what every result of this stream carries."""
