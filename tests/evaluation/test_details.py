@@ -89,6 +89,11 @@ def test_details_by_hand() -> None:
     assert values["label_f1"] is None and values["span_f1"] is None, "no slots, no text"
     assert values["brier"] == pytest.approx((0.01 + 0.36 + 0.64) / 3)
     assert values["aurc"] == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+    assert values["nll"] == pytest.approx(-np.log([0.9, 0.4, 0.2]).mean())
+    assert values["overconfidence"] == pytest.approx((0.9 + 0.6 + 0.8 - 1) / 3)
+    assert values["cost"] == values["cost_accepting"] == pytest.approx((0 + 5 + 5) / 3)
+    by_hand = [(0, 2 / 3, 1), (1 / 3, 0, 0.9), (2 / 3, 5 / 3, 0.8), (1, 10 / 3, 0.6)]
+    assert [tuple(row) for row in found["cost_coverage"]] == [pytest.approx(row) for row in by_hand]
     assert values["false_accepts_per_hour"] == pytest.approx(1200) and values["concept_error_rate"] is None
     assert found["risk_coverage"][-1] == [1.0, pytest.approx(2 / 3), 0.6]
     assert found["latency"] == {"final_s": {"n": 3, "p50": 0.2, "p90": 0.2, "p95": 0.2, "p99": 0.2}}

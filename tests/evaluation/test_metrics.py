@@ -19,6 +19,7 @@ from sayso.evaluation.metrics import (
     slot_counts,
     slu_counts,
     word_errors,
+    word_hits,
 )
 
 
@@ -52,6 +53,9 @@ def test_ten_thousand_pairs_equal_jiwer() -> None:
 
 
 def test_empty_texts() -> None:
+    assert word_hits("turn the light on", ["turn", "light", "on"]) == [True, True, True]
+    assert word_hits("a b c", ["x", "b", "c", "y"]) == [False, True, True, False]
+    assert word_hits("", ["a"]) == [False] and word_hits("a", []) == []
     assert word_errors("", "a b") == (0, 0, 0, 2)
     assert word_errors("a b", "") == (0, 0, 2, 0)
     assert word_errors("", "") == (0, 0, 0, 0)

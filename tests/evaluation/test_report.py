@@ -78,6 +78,17 @@ def make_pairs(n: int, seed: int) -> list[Pair]:
     return pairs
 
 
+def cost_by_hand(example: Example, result: Result) -> tuple[float, float]:
+    """Had the guess been accepted, and as decided: 5 for wrong, 2 for refused. Every pair here has a guess."""
+    guess = result.alternatives[0] if result.intent is None else None
+    name = guess.intent if guess else result.intent.name if result.intent else None
+    slots = guess.slots if guess else result.slots
+    same = [(slot.name, slot.value) for slot in slots] == [(slot.name, slot.value) for slot in example.slots or ()]
+    right = not example.negative and name == example.intent and same
+    taken = 0.0 if right else 5.0
+    return taken, (2.0 if right else 0.0) if result.decision == "reject" else taken
+
+
 def make_report() -> Report:
     return Report(
         title="home.bundle",
@@ -96,7 +107,7 @@ def test_page_is_well_formed_and_alone(tmp_path: Path) -> None:
     page = _Page(text)
     assert page.links == []
     assert "script" not in page.tags and not re.search(r"https?:|url\(|@import", text)
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     assert "prefers-color-scheme:dark" in text and "width=device-width" in text
 
 
@@ -109,6 +120,21 @@ def test_numbers_are_those_of_evaluate() -> None:
             assert isinstance(figure, dict)
             assert f"{figure['value']:.3f}\n[{figure['low']:.3f}, {figure['high']:.3f}]" in words
     assert "bad.wav: not audio" in words and "18.2 MB" in words and "models/base" in words
+
+
+def test_curves_and_costs_on_the_page_are_those_of_the_pairs() -> None:
+    report = make_report()
+    page = _Page(render(report))
+    words, pairs = " ".join(page.words), report.sections[0].pairs
+    costs = [cost_by_hand(*pair) for pair in pairs]
+    answers = [pair for pair in pairs if pair[1].decision != "reject"]
+    assert (
+        f"{len(answers) / len(pairs):.3f} answered, at {np.mean([cost for _, cost in costs]):.3f} an utterance" in words
+    )
+    assert f"had every guess been accepted {np.mean([cost for cost, _ in costs]):.3f}." in words
+    wrong = sum(failed(*pair) for pair in answers) / len(answers)
+    assert f"{len(answers) / len(pairs):.3f} answered, {wrong:.3f} of these wrong" in words
+    assert "How wrong are more answers?" in words and "What does the threshold cost?" in words
 
 
 def test_text_from_outside_is_escaped() -> None:

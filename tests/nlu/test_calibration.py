@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from sayso.core.errors import DataError
+from sayso.evaluation.metrics import ece
 from sayso.nlu.calibration import (
     FEATURES,
     GAP_CAP,
     Calibration,
     Costs,
     Evidence,
+    Scaling,
     fit,
     fit_offset,
+    fit_scaling,
     fit_slot_temperature,
     fit_temperature,
 )
@@ -176,6 +179,53 @@ def test_slot_temperature_is_recovered() -> None:
     assert calibration.slot_confidence([-1.0, -3.0]) == pytest.approx(math.exp(-1.0))
     assert calibration.slot_confidence([]) is None
     assert calibration.slot_confidence([-math.inf]) == pytest.approx(math.exp(-10.0))
+
+
+def test_a_known_scaling_is_recovered_and_halves_the_error() -> None:
+    rng = np.random.default_rng(9)
+    raw = rng.beta(2.0, 2.0, 20000)
+    odds = np.log(raw / (1 - raw))
+    correct = rng.random(20000) < 1 / (1 + np.exp(-(0.6 * odds + 2.0)))
+    fitted = fit_scaling(raw, correct)
+    assert (fitted.scale, fitted.offset) == (pytest.approx(0.6, abs=0.05), pytest.approx(2.0, abs=0.06))
+    mapped = np.array([fitted(p) for p in raw])
+    assert ece(mapped, correct) < 0.1 * ece(raw, correct)
+    assert np.array_equal(np.argsort(mapped, kind="stable"), np.argsort(raw, kind="stable"))
+
+
+def test_a_scaling_is_the_best_by_brute_force() -> None:
+    """Over a grid, of few outcomes: Platt's smoothed NLL and the prior."""
+    raw, hits = np.array([0.2, 0.4, 0.6, 0.7, 0.9, 1.0]), np.array([False, True, False, True, True, True])
+    fitted = fit_scaling(raw, hits, l2=0.5)
+    inside = np.clip(raw, 1e-6, 1 - 1e-6)
+    odds, wanted = np.log(inside / (1 - inside)), np.where(hits, 5 / 6, 1 / 4)
+
+    def loss(scale: float, offset: float) -> float:
+        p = 1 / (1 + np.exp(-(scale * odds + offset)))
+        nll = -np.sum(wanted * np.log(p) + (1 - wanted) * np.log(1 - p))
+        return float(nll + 0.25 * (scale - 1) ** 2)
+
+    grid = itertools.product(np.linspace(0, 2, 201), np.linspace(-2, 2, 201))
+    best = min(grid, key=lambda pair: loss(*pair))
+    assert (fitted.scale, fitted.offset) == pytest.approx(best, abs=0.02)
+    assert loss(fitted.scale, fitted.offset) <= loss(*best)
+
+
+def test_scalings_of_little_are_harmless() -> None:
+    assert fit_scaling([], []) == Scaling() and Scaling()(0.123) == 0.123 and Scaling()(1.0) == 1.0
+    sure = fit_scaling([0.5] * 8, [True] * 8)
+    assert sure(0.5) == pytest.approx(0.9, abs=1e-3)  # nine of ten, as Platt smooths
+    against = fit_scaling([0.1] * 50 + [0.9] * 50, [True] * 40 + [False] * 20 + [True] * 10 + [False] * 30)
+    assert against.scale == 0 and against(0.1) == against(0.9) == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ValueError, match="outcomes"):
+        fit_scaling([0.5], [True, False])
+
+
+def test_calibrations_from_before_words_had_scalings_are_read() -> None:
+    old = Calibration.from_json('{"kind": "logistic", "temperature": 1.2, "calibrated_on": "x"}')
+    assert old.words == old.free_words == Scaling()
+    new = Calibration(words=Scaling(scale=0.5, offset=1.0))
+    assert Calibration.from_json(new.to_json()) == new
 
 
 def _cost(confidence: np.ndarray, correct: np.ndarray, reject: float, accept: float, costs: Costs) -> float:

@@ -69,6 +69,46 @@ def test_an_nbest_list_may_hold_it_further_down(contacts: ListIndex) -> None:
     assert alone.score < found.score
 
 
+def test_what_is_one_of_many_that_are_near_is_not_in_the_list() -> None:
+    """Every pair of two words but one: that one is near to many entries, and meant by none."""
+    names = [f"{first} {last}" for first in WORDS for last in WORDS]
+    index = ListIndex([name for name in names if name != "jude lane"], phonetic=SKELETON)
+    assert index.find("jude lane", 1)[0].score > index.config.threshold
+    assert index.best("jude lane") is None and not resolve([("jude lane", 0.0)], index).known
+    index.config = RetrievalConfig(ratio=1.0)
+    assert index.best("jude lane") is not None
+    index.config = RetrievalConfig()
+    index.add(["jude lane"])
+    found = index.best("jude lane")  # the very words need no lead
+    assert found is not None and found.score == 1
+
+
+def test_an_answer_is_known_by_threshold_and_ratio() -> None:
+    """By the definition, over the whole ranking."""
+    rng = np.random.default_rng(5)
+    names = list({" ".join(rng.choice(WORDS, int(rng.integers(1, 4)))) for _ in range(40)})
+    entries = [(name, f"value {number // 2}") for number, name in enumerate(names)]
+    index = ListIndex(entries, phonetic=SKELETON, config=RetrievalConfig(candidates=len(entries)))
+    asked = [" ".join(rng.choice((*WORDS, "jan", "lain", "mike", "zoo"), 2)) for _ in range(60)]
+    answers = []
+    for heard in asked:
+        first, *rest = index.find(heard, len(entries))
+        others = [found.score for found in rest if found.text != first.text and found.value != first.value]
+        known = first.score >= 0.5 and 1 - first.score <= 0.7 * (1 - max(others))
+        assert index.best(heard) == (first if known else None) and index.look(heard, 2)[1] == known
+        answers.append((first.score >= 0.5, known))
+    assert {(True, True), (True, False), (False, False)} <= set(answers)
+
+
+def test_other_spoken_forms_of_a_value_are_no_rivals() -> None:
+    index = ListIndex([("anna smith", "Anna"), ("anna smithe", "Anna"), "bob jones"], phonetic=SKELETON)
+    found = index.best("ana smith")
+    assert found is not None and found.value == "Anna"
+    twins = ListIndex([("john smith", "+1"), ("john smith", "+2")], phonetic=SKELETON)  # nor is the same name twice
+    found = twins.best("jon smith")
+    assert found is not None and found.value == "+1"
+
+
 def test_nothing_asked_and_nothing_there(contacts: ListIndex) -> None:
     assert contacts.find("") == [] == contacts.find([]) == ListIndex().find("anna")
     assert ListIndex().best("anna") is None

@@ -14,7 +14,7 @@ from sayso.core.result import Result
 from sayso.nlu.context import TURNS
 from sayso.nlu.followup import FOLLOW_UP
 from sayso.runtime.model import Model
-from sayso.runtime.session import QUESTIONS, Session
+from sayso.runtime.session import QUESTIONS, Session, SessionState
 
 Meaning = tuple[str, str | None, tuple[tuple[str, str], ...]]
 
@@ -156,3 +156,25 @@ def test_forgetting_begins_anew(model: Model, talk: Callable[..., list[Result]])
 def test_a_bundle_without_a_domain_transcribes_turn_by_turn(tones: Any) -> None:
     session = tones.model(domain=False).session()
     assert [session.understand(tones.say(text)).text for text in ("call bob", "no anna")] == ["call bob", "no anna"]
+
+
+def test_a_session_goes_on_from_what_it_remembers(talk: Callable[..., list[Result]], model: Model) -> None:
+    """Through JSON, as between processes: after every turn another session takes over, and nothing is different."""
+    said = ["turn on the kitchen light", "no hall", "call bob", "no anna", "coffee", "okay", "again"]
+    whole = talk(*said)
+    state, parts = SessionState(), []
+    for text in said:
+        session = model.session(state=SessionState.model_validate_json(state.model_dump_json()))
+        parts += talk(text, session=session)
+        state = session.state
+        assert len(state.model_dump_json()) < 8192
+    assert [meaning(result) for result in parts] == [meaning(result) for result in whole]
+    assert [result.prompt for result in parts] == [result.prompt for result in whole]
+    assert [result.applied.turn for result in parts] == [1, 2, 3, 4, 5, 6, 7]
+    session.forget()
+    assert session.state == SessionState()
+    assert talk("no hall", session=session)[0].applied.turn == 1
+
+
+def test_a_single_utterance_is_no_turn(tones: Any, model: Model) -> None:
+    assert model.understand(tones.say("call bob")).applied.turn is None

@@ -10,7 +10,7 @@ import pytest
 
 from sayso.core.errors import AudioError, UsageError
 from sayso.core.result import Result
-from sayso.nlu.calibration import Calibration
+from sayso.nlu.calibration import Calibration, Scaling
 from sayso.runtime.model import Model
 
 
@@ -265,6 +265,21 @@ class TestChoosing:
         refused, outcome = model.explain(tones.say("coffee uncle"))
         assert refused.decision == "reject"
         assert np.exp(refused.alternatives[0].score) == pytest.approx(outcome.confidence)
+
+    def test_words_are_scaled_by_where_they_come_from(self, tones: Any) -> None:
+        fitted = Calibration(weights={"margin": 2.0, "free": 1.0}, bias=1.0, calibrated_on="tones")
+        scaled = fitted.model_copy(update={"words": Scaling(offset=1.0), "free_words": Scaling(scale=0.5)})
+        files = {"c.json": scaled.to_json().encode()}
+        model = tones.model(calibration="c.json", calibrated_on={"data": "tones"}, files=files)
+        for said, decision, scaling in (
+            ("turn on hall light", "accept", scaled.words),
+            ("coffee uncle", "reject", scaled.free_words),
+        ):
+            result, outcome = model.explain(tones.say(said))
+            raw = outcome.words if decision == "accept" else outcome.free_words
+            assert result.decision == decision and len(result.words) == len(raw) > 0
+            assert [word.confidence for word in result.words] == [scaling(word.confidence or 0.0) for word in raw]
+            assert [word.confidence for word in result.words] != [word.confidence for word in raw]
 
     def test_temperature_flattens_and_keeps_the_order(self, tones: Any) -> None:
         files = {"c.json": Calibration(temperature=3.0).to_json().encode()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import Page, browser, ready, spoken
-from live_service import ROOT, SPEECH, Server, serving
+from live_service import ROOT, SPEECH, Server, Voice, serving
 from numpy.typing import NDArray
 
 import sayso
@@ -52,6 +53,13 @@ def home() -> sayso.Model:
 def speech() -> dict[str, NDArray[np.float32]]:
     """Recordings by name, 16 kHz."""
     return {path.stem: read(path) for path in SPEECH}
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Voice:
+    if shutil.which("flite") is None:
+        pytest.skip("flite is not installed, so nobody says what may follow")
+    return Voice(tmp_path_factory.mktemp("voice"))
 
 
 class Truth(dict[str, Result]):

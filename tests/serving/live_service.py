@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sayso.audio.decode import read
 from sayso.core.config import parse
 from sayso.core.result import Result, Timing
 from sayso.serving import server
@@ -76,6 +78,23 @@ class Server:
         self.drain()
         self._thread.join(120)
         assert not self._thread.is_alive(), "the service did not stop"
+
+
+class Voice(dict[str, Path]):
+    """Sentences as flite says them, each made when it is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __missing__(self, text: str) -> Path:
+        path = self._folder / f"{text.replace(' ', '-')}.wav"
+        subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(path)], check=True, capture_output=True)
+        self[text] = path
+        return path
+
+    def sound(self, text: str) -> NDArray[np.float32]:
+        """16 kHz."""
+        return read(self[text])
 
 
 @contextmanager

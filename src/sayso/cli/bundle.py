@@ -1,5 +1,5 @@
-"""``sayso bundle show|verify|update|rollback``: what a bundle says about itself, whether it is whole, and changing what
-it understands without training."""
+"""``sayso bundle show|verify|update|teach|rollback``: what a bundle says about itself, whether it is whole, and
+changing what it understands, without training or by the last layer of the intent head alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from sayso.cli.console import BOLD, note, rows, say, styled
 from sayso.cli.understand import read_lists
-from sayso.core.errors import UsageError
+from sayso.core.errors import UsageError, require
 
 app = typer.Typer(help="Look into a bundle, or change it.", no_args_is_help=True, rich_markup_mode=None)
 _PLACE = typer.Argument(help="A bundle: folder, zip, or 'home' for the one inside.")
@@ -95,6 +95,40 @@ def update(
     if bundle == BUNDLED and out is None:
         raise UsageError("the bundle inside is not changed in place; give --out")
     written = update_bundle(resolve(bundle), change, out=out, say=note)
+    say(f"ok: {written.name}, revision {written.revision}, sha256 {written.sha256}")
+    return 0
+
+
+@app.command("teach")
+def teach(
+    bundle: Annotated[str, _PLACE],
+    recordings: Annotated[
+        Path | None, typer.Option(help="Recordings with intents (.jsonl or cuts) instead of synthetic speech.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sentences, voices and noise.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; default: in place of the old one.")] = None,
+) -> int:
+    """Let the intent head learn the intents that updates added; the encoder stays, 'rollback' undoes it."""
+    require("torch", extra="train", purpose="sayso bundle teach")
+    require("onnx", extra="train", purpose="sayso bundle teach")
+    from sayso.audio.decode import read
+    from sayso.build.teach import TeachConfig, spoken
+    from sayso.build.teach import teach as learn
+    from sayso.core.bundle import read_bundle
+    from sayso.evaluation.examples import read_examples
+    from sayso.operations.update import Change, Head, update_bundle
+    from sayso.runtime.load import BUNDLED, resolve
+
+    if bundle == BUNDLED and out is None:
+        raise UsageError("the bundle inside is not changed in place; give --out")
+    opened, config = read_bundle(resolve(bundle)), TeachConfig()
+    if recordings is None:
+        clips = spoken(opened, config, seed, note)
+    else:
+        judged = [one for one in read_examples(recordings) if one.negative or one.intent is not None]
+        clips = [(read(one.audio, opened.manifest.sample_rate), one.intent) for one in judged]
+    graph, classes = learn(opened, clips, config, note)
+    written = update_bundle(resolve(bundle), Change(head=Head(graph, classes)), out=out, say=note)
     say(f"ok: {written.name}, revision {written.revision}, sha256 {written.sha256}")
     return 0
 

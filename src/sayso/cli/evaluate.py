@@ -83,6 +83,9 @@ def evaluate(
         section = Section(f"{data.name}, {name}", pairs, run.failures, listen=run.heard, traces=player.traces)
         write_report(report, Report(f"{model.manifest.name} on {data.name}", [section], _facts(model.manifest)))
     _show(f"{model.manifest.name} on {data}, {name}", figures, as_json=as_json)
+    built = _built(model.manifest)
+    if built is not None and figures["ece"] is not None and not as_json:
+        say(f"ece was {built:.3f} when the bundle was built, on other speech")
     for failure in run.failures:
         complain(failure.message)
     return 1 if run.failures else 0
@@ -137,10 +140,19 @@ def _show(title: str, figures: Figures, *, as_json: bool) -> None:
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
+    built = _built(manifest)
     return {
         "Name": manifest.name,
         "Domain": manifest.domain or "none",
         "Chunk": f"{manifest.chunk_ms} ms",
         "Precision": manifest.precision,
         "sha256": manifest.sha256,
-    }
+    } | ({} if built is None else {"Calibration error when built": f"{built:.3f}"})
+
+
+def _built(manifest: Manifest) -> float | None:
+    """The calibration error on what the bundle's build had judged, to see how far it has drifted."""
+    found = manifest.figures.get("held_out", {})
+    figures = found.get("Commands and real speech") or found.get("All synthetic") or {}
+    value = figures.get("ece")
+    return float(value) if isinstance(value, int | float) else None

@@ -67,12 +67,13 @@ class Alternative(_Frozen):
 
 
 class Applied(_Frozen):
-    """What really took effect for this stream."""
+    """What really took effect for this stream. ``turn`` counts the utterances of a dialogue, from 1; null: single."""
 
     language: str = "en"
     lists: dict[str, int] = {}
     bias: int = 0
     adapter: str | None = None
+    turn: int | None = None
 
 
 class Timing(_Frozen):

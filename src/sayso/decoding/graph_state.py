@@ -26,7 +26,7 @@ _STEP = np.int64(0x5851F42D4C957F2D)
 class History:
     """Token entries; id -1 is the empty history."""
 
-    def __init__(self, limit: int = 1 << 14) -> None:
+    def __init__(self, limit: int = 1 << 10) -> None:
         self._rows = np.zeros((_FIELDS, 1024), dtype=np.int64)
         self._peak = np.zeros(1024)
         self.size = 0

@@ -12,6 +12,7 @@ from html import escape
 
 import numpy as np
 
+from sayso.evaluation.costs import Priced
 from sayso.evaluation.metrics import Bin, Kept
 
 _WIDTH, _HEIGHT = 420, 240
@@ -53,15 +54,25 @@ def reliability(bins: Sequence[Bin]) -> str:
 
 def risk_coverage(curve: Sequence[Kept], now: tuple[float, float] | None = None) -> str:
     """Share wrong of what is answered against share answered (N > 0); ``now``, such a point, is marked."""
-    top = max([row.risk for row in curve] + ([now[1]] if now else []) + [0.01])
-    points = " ".join(f"{_x(row.coverage):.1f},{_y(row.risk / top):.1f}" for row in curve)
+    tip = f"{now[0]:.3f} answered, {now[1]:.3f} of these wrong" if now else ""
+    return _by_coverage([(row.coverage, row.risk) for row in curve], now, tip, "wrong")
+
+
+def cost_coverage(curve: Sequence[Priced], now: tuple[float, float]) -> str:
+    """Mean cost of an utterance against share answered (N > 0); what was decided is marked."""
+    tip = f"{now[0]:.3f} answered, at {now[1]:.3f} an utterance"
+    return _by_coverage([(row.coverage, row.cost) for row in curve], now, tip, "cost")
+
+
+def _by_coverage(curve: Sequence[tuple[float, float]], now: tuple[float, float] | None, tip: str, label: str) -> str:
+    top = max([height for _, height in curve] + ([now[1]] if now else []) + [0.01])
+    points = " ".join(f"{_x(coverage):.1f},{_y(height / top):.1f}" for coverage, height in curve)
     marks = [f'<polyline class="line" points="{points}"/>']
     if now is not None:
-        tip = f"{now[0]:.3f} answered, {now[1]:.3f} of these wrong"
         dot = f'<circle class="dot" cx="{_x(now[0]):.1f}" cy="{_y(now[1] / top):.1f}" r="6">'
         marks.append(f"{dot}<title>{escape(tip)}</title></circle>")
     ticks = [(share, f"{share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    return _plot("".join(marks), ticks, [(0.0, "0"), (0.5, f"{top / 2:.2g}"), (1.0, f"{top:.2g}")], "answered", "wrong")
+    return _plot("".join(marks), ticks, [(0.0, "0"), (0.5, f"{top / 2:.2g}"), (1.0, f"{top:.2g}")], "answered", label)
 
 
 def confusion(counts: Mapping[tuple[str, str], int], *, limit: int = 30) -> str:

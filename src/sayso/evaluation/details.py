@@ -13,10 +13,12 @@ import numpy as np
 from sayso.core.result import Result
 from sayso.evaluation import metrics, semantics
 from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, rate, ratio
-from sayso.evaluation.evaluate import Figures, Pair, compared, confidences, evaluate, f1, transcribed
+from sayso.evaluation.costs import accepted, cost_coverage, decided
+from sayso.evaluation.evaluate import Figures, Pair, compared, confidences, evaluate, f1, judged_of, transcribed
 from sayso.evaluation.live import Trace
 from sayso.evaluation.slices import slices
 from sayso.evaluation.talkers import company_errors, in_company
+from sayso.nlu.calibration import Costs
 from sayso.text.normalise import normalise
 
 _POINTS = 200
@@ -30,16 +32,16 @@ def details(
     streams: Mapping[str, Sequence[Result]] | None = None,
 ) -> dict[str, Any]:
     """One JSON object: ``figures`` (the headline), ``more`` with those of ``listened``, ``risk_coverage`` (coverage,
-    risk and confidence by row, 200 rows at most), ``latency`` (seconds) and ``slices``.
+    risk and confidence by row, 200 rows at most), ``cost_coverage`` (coverage, mean cost, confidence), ``latency``
+    (seconds) and ``slices``.
     """
     company = in_company([example for example, _ in pairs])
     scores, right, _ = confidences(pairs)
-    curve = metrics.risk_coverage(scores, right)
-    shown = sorted({round(i) for i in np.linspace(0, len(curve) - 1, min(len(curve), _POINTS))})
     return {
         "figures": evaluate(pairs, bootstrap),
         "more": more(pairs, bootstrap) | listened(pairs, bootstrap, streams=streams),
-        "risk_coverage": [list(curve[index]) for index in shown],
+        "risk_coverage": _rows(metrics.risk_coverage(scores, right)),
+        "cost_coverage": _rows(cost_coverage(pairs, Costs())),
         "latency": {name: quantiles(values) for name, values in latencies(pairs, traces).items() if values},
         "slices": slices([pair for pair in pairs if pair[0].audio not in company], bootstrap=bootstrap),
     }
@@ -52,11 +54,12 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
     over commands and negatives with known slots, and so are ``label_f1`` (names of slots, whatever their values) and
     ``span_f1`` (name, first and last word; of utterances with a text). ``macro_intent_accuracy`` is the mean over
     expected intents, negatives being one; ``macro_intent_f1`` that of F1 over those expected or answered (Shon et al.
-    2022 judge sentiment so). ``concept_error_rate`` and ``concept_value_error_rate`` are over commands. ``brier`` and
-    ``aurc`` need calibrated confidence. ``false_accepts_per_hour`` counts negatives that were not refused in their
-    hours of speech.
+    2022 judge sentiment so). ``concept_error_rate`` and ``concept_value_error_rate`` are over commands. ``brier``,
+    ``nll``, ``overconfidence`` (mean confidence less share right) and ``aurc`` need calibrated confidence. ``cost`` is
+    of what was decided, ``cost_accepting`` had each guess been accepted, in units of ``Costs``.
+    ``false_accepts_per_hour`` counts negatives that were not refused in their hours of speech.
     """
-    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    judged, costs = judged_of(pairs), Costs()
     known = [pair for pair in judged if pair[0].negative or pair[0].slots is not None]
     commands = [pair for pair in known if not pair[0].negative]
     meant = [semantics.semantic_errors(*pair) for pair in known]
@@ -77,7 +80,11 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
         "exact_match": ratio([semantics.exact_match(*pair) for pair in known], ones, bootstrap),
         "tree_match": ratio([semantics.tree_match(*pair) for pair in known], ones, bootstrap),
         "brier": ratio((scores - right) ** 2, np.ones(scores.size), bootstrap),
+        "nll": ratio(metrics.nlls(scores, right), np.ones(scores.size), bootstrap),
+        "overconfidence": ratio(scores - right, np.ones(scores.size), bootstrap),
         "aurc": general(lambda index: metrics.aurc(scores[index], right[index]), scores.size, bootstrap),
+        "cost": ratio(decided(pairs, costs), np.ones(len(judged)), bootstrap),
+        "cost_accepting": ratio(accepted(pairs, costs), np.ones(len(judged)), bootstrap),
         "false_accepts_per_hour": _false_accepts(judged, bootstrap),
     }
 
@@ -139,6 +146,12 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
     levels = (0.5, 0.9, 0.95, 0.99)
     found = zip(levels, np.quantile(values, levels), strict=True)
     return {"n": len(values)} | {f"p{level * 100:g}": round(float(value), 4) for level, value in found}
+
+
+def _rows(curve: Sequence[tuple[float, ...]]) -> list[list[float]]:
+    """At most ``_POINTS`` of a curve's rows, its ends among them."""
+    shown = sorted({round(i) for i in np.linspace(0, len(curve) - 1, min(len(curve), _POINTS))})
+    return [list(curve[index]) for index in shown]
 
 
 def _errors(counts: Sequence[metrics.EditCounts], bootstrap: BootstrapConfig | None) -> Estimate | None:

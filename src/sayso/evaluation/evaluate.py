@@ -38,7 +38,7 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
     ``command_acceptance`` is over commands (an expected intent), ``intent_accuracy`` over commands and negatives,
     ``slot_f1`` and ``slu_f1`` over both where slots are known. ``ece`` and ``rejection_auroc`` use ``confidence_of``.
     """
-    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    judged = judged_of(pairs)
     figures: Figures = ratios(pairs, bootstrap)
     figures |= {"ece": _ece(judged, bootstrap), "rejection_auroc": _rejection(judged, bootstrap)}
     return {"n": figures["n"]} | {name: figures[name] for name in FIGURES}
@@ -57,13 +57,15 @@ def compared(example: Example, result: Result) -> tuple[str, str]:
 
 
 def ratios(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Figures:
-    """``n`` and those of ``FIGURES`` that are ratios of counts: quick enough for many groups of utterances."""
+    """``n`` and those of ``FIGURES`` that are ratios of counts: quick enough for many groups of utterances; beside them
+    ``overconfidence``, the mean confidence less the share of right guesses."""
     texts = [compared(*pair) for pair in transcribed(pairs)]
-    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    judged = judged_of(pairs)
     commands = [pair for pair in judged if not pair[0].negative and pair[0].slots is not None]
     slotted = [pair for pair in judged if pair[0].negative or pair[0].slots is not None]
     right = [metrics.intent_right(*pair) for pair in judged]
     accepted = [metrics.command_right(*pair) for pair in commands]
+    scores, sure, _ = confidences(pairs)
     timed = [(r.timing.rtf * r.timing.audio_s, r.timing.audio_s) for _, r in pairs if r.timing.rtf is not None]
     return {
         "n": len(pairs),
@@ -74,7 +76,13 @@ def ratios(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> F
         "slu_f1": _f1(slotted, metrics.slu_counts, bootstrap),
         "command_acceptance": ratio(accepted, np.ones(len(accepted)), bootstrap),
         "rtf": ratio([item[0] for item in timed], [item[1] for item in timed], bootstrap),
+        "overconfidence": ratio(scores - sure, np.ones(scores.size), bootstrap),
     }
+
+
+def judged_of(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those with an expectation: commands and negatives."""
+    return [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
 
 
 def f1(counts: Sequence[metrics.F1Counts], bootstrap: BootstrapConfig | None = None) -> Estimate | None:
@@ -102,16 +110,16 @@ def confidences(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarr
     Empty when any intent in ``pairs`` has no confidence, or when none has one: then the model is not calibrated, and
     rejections alone say nothing.
     """
-    judged = [pair for pair in pairs if pair[0].negative or pair[0].intent is not None]
+    judged = judged_of(pairs)
     known = [result.intent.confidence for _, result in judged if result.intent is not None]
     if not known or any(value is None for value in known):
         judged = []
     scores = np.array([confidence_of(result) or 0.0 for _, result in judged])
-    right = np.array([not example.negative and _guessed(example, result) for example, result in judged], dtype=bool)
+    right = np.array([not example.negative and guessed(example, result) for example, result in judged], dtype=bool)
     return scores, right, np.array([not example.negative for example, _ in judged], dtype=bool)
 
 
-def _guessed(example: Example, result: Result) -> bool:
+def guessed(example: Example, result: Result) -> bool:
     """Whether the best guess is right, also one that was rejected."""
     if result.intent is not None:
         guess = (result.intent.name, result.slots)

@@ -61,6 +61,15 @@ def word_errors(reference: str, hypothesis: str) -> EditCounts:
     return edit_counts(reference.split(), hypothesis.split())
 
 
+def word_hits(reference: str, hypothesis: Sequence[str]) -> list[bool]:
+    """For each word of ``hypothesis``, whether it is aligned with an equal word of ``reference``."""
+    hits = [False] * len(hypothesis)
+    for step in Levenshtein.opcodes(reference.split(), list(hypothesis)):
+        if step.tag == "equal":
+            hits[step.dest_start : step.dest_end] = [True] * (step.dest_end - step.dest_start)
+    return hits
+
+
 def char_errors(reference: str, hypothesis: str) -> EditCounts:
     """Edits between characters, spaces counted, as jiwer's CER does."""
     return edit_counts(" ".join(reference.split()), " ".join(hypothesis.split()))
@@ -158,6 +167,13 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Mean squared distance of confidence from right (1) or wrong (0) (Brier 1950): 0 is best; NaN without data."""
     scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     return float(np.mean((scores - right) ** 2)) if scores.size else float("nan")
+
+
+def nlls(confidence: ArrayLike, correct: ArrayLike) -> NDArray[np.float64]:
+    """The negative log-likelihood (N,) of each outcome; confidences of 0 and 1 are moved inside by 1e-6."""
+    scores, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    inside = np.clip(scores, 1e-6, 1.0 - 1e-6)
+    return -np.where(right, np.log(inside), np.log1p(-inside))
 
 
 class Kept(NamedTuple):

@@ -18,11 +18,13 @@ from sayso.core.files import write_text
 from sayso.core.result import Example, Result
 from sayso.evaluation import charts, metrics, mistakes
 from sayso.evaluation.bootstrap import Estimate
+from sayso.evaluation.costs import accepted, cost_coverage, decided
 from sayso.evaluation.details import latencies, more, quantiles
-from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate
+from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate, judged_of
 from sayso.evaluation.live import Trace
 from sayso.evaluation.predict import Failure
 from sayso.evaluation.slices import MINIMUM, slices
+from sayso.nlu.calibration import Costs
 
 _SHOWN = 100
 _CLIPS, _CLIPS_OF_SECTION = 24, 12  # to listen to: the page stays below a megabyte
@@ -50,7 +52,11 @@ _MORE = {
     "exact_match": "Whole meanings exactly right",
     "tree_match": "Whole meanings right but for values",
     "brier": "Brier score of the confidence",
+    "nll": "Negative log-likelihood of the confidence",
+    "overconfidence": "Mean confidence less the share right",
     "aurc": "Area under the risk-coverage curve",
+    "cost": "Cost of an utterance, as decided",
+    "cost_accepting": "Cost of an utterance, had every guess been accepted",
     "false_accepts_per_hour": "False accepts per hour of other speech",
 }
 _TIMES = {
@@ -62,7 +68,7 @@ _TIMES = {
     "intent_s": "the intent after speech ends",
     "result_s": "the result after speech ends",
 }
-_GROUPED = ("command_acceptance", "intent_accuracy", "slot_f1", "wer")
+_GROUPED = ("command_acceptance", "intent_accuracy", "slot_f1", "wer", "overconfidence")
 _HEADLINE = ("command_acceptance", "intent_accuracy", "slot_f1", "wer", "rejection_auroc", "ece")
 
 
@@ -192,7 +198,21 @@ def _confidence(pairs: Sequence[Pair]) -> str:
     now = (len(answers) / len(judged), answers.count(False) / len(answers)) if answers else None
     curve = charts.risk_coverage(metrics.risk_coverage(scores, right), now)
     said = f"<p>Now {now[0]:.0%} are answered and {now[1]:.1%} of the answers are wrong (the dot).</p>" if now else ""
-    return f"{honest}<section><h2>What do more answers cost?</h2>{curve}{said}</section>"
+    return f"{honest}<section><h2>How wrong are more answers?</h2>{curve}{said}</section>{_costs(pairs)}"
+
+
+def _costs(pairs: Sequence[Pair]) -> str:
+    costs = Costs()
+    judged, made = judged_of(pairs), decided(pairs, costs)
+    now = sum(result.decision != "reject" for _, result in judged) / len(judged), float(made.mean())
+    said = (
+        f"Now {now[1]:.3f} an utterance (the dot, questions included); had every guess been accepted "
+        f"{float(accepted(pairs, costs).mean()):.3f}. The line answers what is surest and refuses the rest. "
+        f"A wrong answer costs {costs.false_accept:g}, a right one refused {costs.false_reject:g}, a question "
+        f"{costs.clarify:g}."
+    )
+    curve = charts.cost_coverage(cost_coverage(pairs, costs), now)
+    return f"<section><h2>What does the threshold cost?</h2>{curve}<p>{said}</p></section>"
 
 
 def _latency(section: Section) -> str:
@@ -214,7 +234,7 @@ def _groups(pairs: Sequence[Pair]) -> str:
             [name, str(figures["n"]), *(_number(_estimate(figures, key)) for key in keys)]
             for name, figures in groups.items()
         ]
-        head = [field_name.capitalize(), "Clips", *(_NAMES[key] for key in keys)]
+        head = [field_name.capitalize(), "Clips", *((_NAMES | _MORE)[key] for key in keys)]
         parts.append(charts.table(head, rows, numeric=range(1, 2 + len(keys))))
     if not parts:
         return ""

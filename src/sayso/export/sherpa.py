@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from sayso.audio.features import FeatureConfig
 from sayso.core.errors import BundleError, ConfigError
 from sayso.core.files import whole
+from sayso.core.inference import session_options
 from sayso.export.onnx import BATCH, convert
 from sayso.export.verify import TOLERANCE
 from sayso.models.assembly import SpeechModel
@@ -40,7 +41,6 @@ from sayso.models.encoders.attention import AttentionEncoder, AttentionState
 from sayso.models.predictors import StatelessPredictor
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
-from sayso.runtime.graphs import session_options
 from sayso.text.tokenizer import Tokenizer
 
 ENCODER, DECODER, JOINER, TOKENS = FILES = ("encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt")

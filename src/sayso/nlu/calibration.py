@@ -4,7 +4,8 @@ The grammar search and the network heads each give numbers that order hypotheses
 probabilities. A logistic regression over a handful of them (Platt 1999) turns them into P(right and in the domain); it
 is fitted by Newton steps with a Gaussian prior around the base model's weights, so that a domain with few or only
 synthetic clips stays near what real speech taught the base. Token posteriors get one temperature (Guo et al. 2017,
-arXiv:1706.04599), which changes confidence and never the order. Thresholds follow from costs. What was never
+arXiv:1706.04599), which changes confidence and never the order. Words of a sentence of the domain are right more often
+than their posteriors say; words get a scale and an offset. Thresholds follow from costs. What was never
 fitted says so: it gives None.
 
 Shape letters: ``N`` utterances or frames, ``V`` classes, ``K`` evidence features.
@@ -73,16 +74,31 @@ class Evidence:
         return values
 
 
+class Scaling(Config):
+    """A rising map of a confidence: sigmoid(``scale`` * logit(p) + ``offset``) (Platt 1999, on log odds). The default
+    changes nothing."""
+
+    scale: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    offset: float = Field(default=0.0, allow_inf_nan=False)
+
+    def __call__(self, confidence: float) -> float:
+        """Never quite 0 or 1 where anything was fitted."""
+        if self.scale == 1.0 and self.offset == 0.0:
+            return confidence
+        certainty = _sigmoid(self.scale * float(_log_odds(confidence)) + self.offset)
+        return min(max(certainty, _LEAST), 1.0 - _LEAST)
+
+
 class Calibration(Config):
     """Everything fitted after training. ``calibrated_on`` None means that confidences are not probabilities: they are
     None.
 
     ``temperature`` divides token log-probabilities before they are normalised again, ``phone_temperature`` those of
-    phones. ``offset`` is the margin at which
-    real speech outside any domain stops being likely (fitted on the base); ``margin`` is counted from it. ``weights``
-    and ``bias`` are the logistic regression in raw units; ``slot_temperature`` sharpens (< 1) or softens (> 1) slot
-    confidences. ``delay_s`` is how long after a word begins the network writes its first token: times are moved back
-    by it.
+    phones. ``offset`` is the margin at which real speech outside any domain stops being likely (fitted on the base);
+    ``margin`` is counted from it. ``weights`` and ``bias`` are the logistic regression in raw units;
+    ``slot_temperature`` sharpens (< 1) or softens (> 1) slot confidences. ``words`` is the map of words of the graph's
+    sentence, ``free_words`` that of words heard without it. ``delay_s`` is how long after a word begins the network
+    writes its first token: times are moved back by it.
     """
 
     kind: Literal["logistic"] = "logistic"
@@ -92,6 +108,8 @@ class Calibration(Config):
     weights: dict[FeatureName, float] = Field(default_factory=dict)
     bias: float = Field(default=0.0, allow_inf_nan=False)
     slot_temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    words: Scaling = Scaling()
+    free_words: Scaling = Scaling()
     delay_s: float = Field(default=0.0, allow_inf_nan=False)
     calibrated_on: str | None = None
 
@@ -218,6 +236,25 @@ def fit_slot_temperature(token_log_probs: Sequence[ArrayLike], correct: Sequence
     return math.exp(_golden(loss, math.log(0.05), math.log(20.0)))
 
 
+def fit_scaling(confidence: ArrayLike, correct: ArrayLike, *, l2: float = 1.0) -> Scaling:
+    """The ``Scaling`` that minimises NLL of ``correct`` (N,) given ``confidence`` (N,); the default where N is 0.
+
+    ``l2`` is the precision of a Gaussian prior around a scale of one. Outcomes are smoothed as Platt's, so all right is
+    no certainty. Where the surer ones are less often right, the scale is 0 and every confidence the share of right.
+    """
+    scores, hits = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if scores.ndim != 1 or scores.shape != hits.shape:
+        raise ValueError(f"expected confidences and outcomes (N,), got {scores.shape} and {hits.shape}")
+    if scores.size == 0:
+        return Scaling()
+    right, wrong = int(hits.sum()), int((~hits).sum())
+    outcome = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))
+    (scale,), offset = _newton(_log_odds(scores)[:, None], outcome, np.ones(1), l2)
+    if scale < 0:
+        return Scaling(scale=0.0, offset=float(_log_odds(outcome.mean())))
+    return Scaling(scale=float(scale), offset=offset)
+
+
 def fit_offset(negative_margins: Sequence[float], *, false_accept: float = 0.05) -> float:
     """The margin that only a share ``false_accept`` of real out-of-domain speech exceeds (the base knows no
     positives).
@@ -304,6 +341,12 @@ def _golden(loss: Callable[[float], float], low: float, high: float) -> float:
 
 def _mean_log(values: Doubles) -> float:
     return float(np.clip(values, _LOG_FLOOR, 0.0).mean()) if values.size else _LOG_FLOOR
+
+
+def _log_odds(confidence: ArrayLike) -> Doubles:
+    """Natural log; 0 and 1 are moved inside by 1e-6."""
+    inside = np.clip(np.asarray(confidence, dtype=np.float64), _LEAST, 1.0 - _LEAST)
+    return np.asarray(np.log(inside) - np.log1p(-inside), dtype=np.float64)
 
 
 def _sigmoid(value: float) -> float:

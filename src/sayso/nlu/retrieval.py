@@ -3,10 +3,11 @@
 A recogniser that does not know a name writes something that sounds like it. So entries are compared by their sound (a
 phonetic key) and by their letters: both as hashed n-grams, of which a cosine is taken with all entries at once over
 inverted lists (sparse vectors, McNamee & Mayfield 2004; the asymmetric weights let the list change without touching a
-vector), and what is nearest is ranked by edit distance over every text of an n-best list. Below a threshold the answer
-is that the list does not hold it (Wang et al. 2023 call this the "not in the base" option). Entries come and go between
-two requests: new ones stand in a small segment of their own, and segments are joined when they have grown alike
-(O'Neil et al. 1996).
+vector), and what is nearest is ranked by edit distance over every text of an n-best list. The answer may also be that
+the list does not hold it (Wang et al. 2023 call this the "not in the base" option): below a threshold, and where the
+second entry is nearly as near. In a long list something is always near, but is one of many; what was really said stands
+out (the ratio test of Lowe 2004). Entries come and go between two requests: new ones stand in a small segment of their
+own, and segments are joined when they have grown alike (O'Neil et al. 1996).
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ _JOINED_BELOW = 256  # entries; smaller segments are joined with the one before 
 class RetrievalConfig(Config):
     """How entries are compared. ``sound``: weight of the phonetic key beside the letters, 0 to 1. ``edit``: weight of
     the edit distance beside the cosine. ``candidates``: entries that are ranked by it. ``threshold``: least score of an
-    answer; below, the list does not hold what was said. ``fall``: score lost per unit of log probability that a text of
-    the n-best lies below the best one."""
+    answer; below, the list does not hold what was said. ``ratio``: the most that an answer's distance (one less its
+    score) may be of that of the nearest entry with another text and value; 1 asks for no lead. ``fall``: score lost per
+    unit of log probability that a text of the n-best lies below the best one."""
 
     sound: float = Field(default=0.4, ge=0, le=1)
     edit: float = Field(default=0.8, ge=0, le=1)
     candidates: int = Field(default=128, ge=1)
     threshold: float = Field(default=0.5, ge=0, le=1)
+    ratio: float = Field(default=0.7, ge=0, le=1)  # most right less wrong answers: benchmarks/retrieval.py --tune
     fall: float = Field(default=0.02, ge=0)
     texts: int = Field(default=8, ge=1)  # of an n-best list that are looked at
 
@@ -132,23 +135,33 @@ class ListIndex:
     def find(self, heard: str | Texts, k: int = 5) -> list[Found]:
         """The ``k`` entries nearest to normalised text, or to an n-best list of texts with log scores; the best first,
         each entry once. Equal scores stay in the order in which they were added."""
-        texts = self._texts(heard)
-        if not texts or not self._entries or k < 1:
-            return []
-        pairs, keys, cosines = self._candidates(texts)
-        if not pairs:
-            return []
-        best, nearest = self._ranked(texts, pairs, keys, cosines)
-        found = []
-        for place in np.argsort(-best, kind="stable")[:k]:
-            text, value = pairs[place]
-            found.append(Found(text, value, round(min(1.0, float(best[place])), 6), texts[int(nearest[place])][0]))
-        return found
+        return self.look(heard, k)[0]
 
     def best(self, heard: str | Texts) -> Found | None:
-        """The nearest entry; None where the list does not hold what was heard."""
-        found = self.find(heard, 1)
-        return found[0] if found and found[0].score >= self.config.threshold else None
+        """The nearest entry; None where the list does not hold what was heard, or nothing tells which is meant."""
+        found, known = self.look(heard, 1)
+        return found[0] if known else None
+
+    def look(self, heard: str | Texts, k: int = 5) -> tuple[list[Found], bool]:
+        """What ``find`` finds, and whether the first of it is what was said (``threshold`` and ``ratio``)."""
+        texts = self._texts(heard)
+        if not texts or not self._entries or k < 1:
+            return [], False
+        pairs, keys, cosines = self._candidates(texts)
+        if not pairs:
+            return [], False
+        best, nearest = self._ranked(texts, pairs, keys, cosines)
+        order = np.argsort(-best, kind="stable")
+        found = []
+        for place in order[:k]:
+            text, value = pairs[place]
+            found.append(Found(text, value, round(min(1.0, float(best[place])), 6), texts[int(nearest[place])][0]))
+        text, value = pairs[order[0]]
+        others = (float(best[place]) for place in order[1:] if text != pairs[place][0] and value != pairs[place][1])
+        return found, self._stands_out(found[0].score, next(others, 0.0))
+
+    def _stands_out(self, first: float, second: float) -> bool:
+        return first >= self.config.threshold and 1 - first <= self.config.ratio * (1 - min(1.0, second))
 
     def save(self, path: Path | str) -> None:
         """Write everything to one file; ``ListIndex.load`` reads it."""
@@ -285,7 +298,7 @@ class ListIndex:
 @dataclass(frozen=True)
 class Resolved:
     """What an open slot holds after a look at a list: ``value`` is the entry's, or the words where the list does not
-    hold them (``known`` False)."""
+    hold them or nothing tells which entry is meant (``known`` False)."""
 
     text: str
     value: str
@@ -297,11 +310,11 @@ class Resolved:
 def resolve(texts: Texts, index: ListIndex, *, k: int = 3) -> Resolved:
     """An open slot's n-best list of texts (log scores, best first) against ``index``: the entry that is meant, or the
     best text as it was heard. ``found`` are the ``k`` nearest, for a question back. Empty for no texts."""
-    found = tuple(index.find(texts, k))
+    found, known = index.look(texts, k)
     heard = texts[0][0] if texts else ""
-    if found and found[0].score >= index.config.threshold:
-        return Resolved(found[0].text, found[0].value, True, found[0].score, found)
-    return Resolved(heard, heard, False, found[0].score if found else 0.0, found)
+    if known:
+        return Resolved(found[0].text, found[0].value, True, found[0].score, tuple(found))
+    return Resolved(heard, heard, False, found[0].score if found else 0.0, tuple(found))
 
 
 _COLUMNS = ("texts", "values", "keys")

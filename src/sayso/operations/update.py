@@ -2,8 +2,9 @@
 
 The graph is compiled again from the domain file that the bundle carries, with the change in it; the networks stay byte
 for byte. An intent that the intent head was not trained on is heard by the graph alone (``manifest.classes`` says what
-the head knows). The new bundle is written elsewhere, opened and tried before it takes the old one's place, and keeps
-what it replaced under ``history/REVISION``, so that ``rollback_bundle`` gives back the old one to the last byte.
+the head knows), until a change brings a head that was; that replaces one graph and nothing else. The new bundle is
+written elsewhere, opened and tried before it takes the old one's place, and keeps what it replaced under
+``history/REVISION``, so that ``rollback_bundle`` gives back the old one to the last byte.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sayso.nlu.carried import FOLDER, Files, Values, carry, read_carried, with_l
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.sample import sample
 from sayso.nlu.schema import Domain
+from sayso.runtime.engine import Chunk
 from sayso.runtime.language import LM, packed
 from sayso.runtime.model import Model
 from sayso.runtime.settings import FreeConfig, LanguageModelConfig
@@ -37,16 +39,25 @@ TRIED = 300  # sentences of the new domain that must mean what they were drawn f
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Head:
+    """A serialised intent graph, and its classes in their order; one more is everything else (``build.teach``)."""
+
+    graph: bytes
+    classes: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """What is to be different. ``domain`` (a file or folder) replaces the domain that the bundle carries, before
     ``lists`` replace the values of its lists and ``sentences`` (by intent, old or new) join its own. ``lm`` is an ARPA
-    or packed model of words for the free text."""
+    or packed model of words for the free text. ``head`` takes the place of the intent head."""
 
     domain: Path | None = None
     lists: Mapping[str, Values] = field(default_factory=dict)
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lm: Path | None = None
+    head: Head | None = None
 
 
 def update_bundle(
@@ -79,6 +90,9 @@ def update_bundle(
     if change.lm is not None:
         changed[LM] = packed(str(change.lm))
         fields["free"] = _free(manifest)
+    if change.head is not None:
+        changed[_intent_file(bundle)] = change.head.graph
+        fields["classes"] = change.head.classes
     if not changed:
         raise UsageError("nothing to change; give a domain, a list, sentences or a language model")
     new = manifest.model_copy(update=fields)
@@ -87,7 +101,7 @@ def update_bundle(
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "trial"
         write_bundle(new, {**files, **changed, **kept}, trial)
-        _try(trial, domain, bundle, say)
+        _try(trial, domain, bundle, change, say)
     return write_bundle(new, {**files, **changed, **kept}, target)
 
 
@@ -161,6 +175,12 @@ def _free(manifest: Manifest) -> dict[str, Any]:
         raise ConfigError(f"free text cannot be searched with this language model: {error}") from None
 
 
+def _intent_file(bundle: Bundle) -> str:
+    if "intent" not in bundle.manifest.graphs:
+        raise BundleError(f"{bundle.where}: has no intent head that another could replace")
+    return bundle.manifest.graphs["intent"].file
+
+
 def _kept(bundle: Bundle, files: Mapping[str, bytes]) -> Files:
     """What the old bundle has and the new one has not, and its manifest as it stands."""
     place = f"{HISTORY}/{bundle.manifest.revision}/"
@@ -169,13 +189,20 @@ def _kept(bundle: Bundle, files: Mapping[str, bytes]) -> Files:
     return {place + MANIFEST: bundle.manifest_text(), **kept}
 
 
-def _try(trial: Path, domain: Domain | None, old: Bundle, say: Say) -> None:
+def _try(trial: Path, domain: Domain | None, old: Bundle, change: Change, say: Say) -> None:
     """Open every graph, hear something, and read sentences of the domain; ``BundleError`` where anything is wrong."""
     model = Model(read_bundle(trial))
     for role, spec in old.manifest.graphs.items():
-        if model.manifest.files[spec.file] != old.manifest.files[spec.file]:
+        given = role == "intent" and change.head is not None
+        if model.manifest.files[spec.file] != old.manifest.files[spec.file] and not given:
             raise BundleError(f"the graph '{role}' has changed, which no update may do; the bundle is as it was")
     model.understand(np.zeros(model.manifest.sample_rate, np.float32))
+    if change.head is not None:
+        engine, known = model.engine, (*change.head.classes, "everything else")
+        silence = Chunk(features=np.zeros((engine.chunk, engine.features.mels), np.float32))
+        heard = engine.step([engine.start()], [silence])[0].intent
+        if heard is None or len(heard) != len(known):
+            raise BundleError(f"the head given has not the {len(known)} classes {', '.join(known)}; nothing changed")
     automaton = model.engine.automaton
     if domain is None or automaton is None:
         return

@@ -8,6 +8,7 @@ the former; it is an estimate for a sentence in steady noise and nothing more.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +23,28 @@ class Activity:
     """Listens to one stream at 16 kHz."""
 
     def __init__(self, threshold: float) -> None:
-        self._vad, self._threshold = Vad(), threshold
+        self._vad: Vad | None = None
+        self._threshold = threshold
         self._rest = np.zeros(0, np.float32)
         self._speech_hops = self._other_hops = 0
         self._speech_energy = self._other_energy = 0.0
 
-    def accept(self, samples: NDArray[np.float32]) -> None:
-        """Take samples (n,), any n."""
-        probabilities = self._vad.accept(samples)
+    def accept(self, samples: NDArray[np.float32], speech: Sequence[float] | None = None) -> None:
+        """Take samples (n,), any n. ``speech`` are the probabilities of the hops that they complete, where somebody
+        has listened already: then always, or never."""
+        if speech is None:
+            self._vad = self._vad or Vad()
+        probabilities = speech if self._vad is None else self._vad.accept(samples)
+        assert probabilities is not None
         joined = np.concatenate([self._rest, samples])
         whole = len(probabilities) * HOP
         energy = np.square(joined[:whole].reshape(-1, HOP), dtype=np.float64).mean(1)
         self._rest = joined[whole:]
-        speech = np.asarray(probabilities) >= self._threshold
-        self._speech_hops += int(speech.sum())
-        self._other_hops += int((~speech).sum())
-        self._speech_energy += float(energy[speech].sum())
-        self._other_energy += float(energy[~speech].sum())
+        loud = np.asarray(probabilities) >= self._threshold
+        self._speech_hops += int(loud.sum())
+        self._other_hops += int((~loud).sum())
+        self._speech_energy += float(energy[loud].sum())
+        self._other_energy += float(energy[~loud].sum())
 
     @property
     def speech_s(self) -> float:

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-from sayso.core.result import Alternative, Frame, Intent, Result, Slot
+from sayso.core.result import Alternative, Frame, Intent, Result, Slot, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
 from sayso.decoding.words import spans_of
 from sayso.nlu.calibration import GAP_CAP, Evidence
 from sayso.nlu.policy import Decision, Doubt, Situation, decide, doubt_of
 from sayso.runtime.engine import Engine
-from sayso.runtime.present import intent_of, slots_of, timed_words
+from sayso.runtime.present import intent_of, raw_words, slots_of, timed_words
 from sayso.runtime.undecided import without_domain
 from sayso.runtime.utterance import Utterance, manners, rejected
 from sayso.text.display import display
@@ -43,6 +43,8 @@ class Outcome:
     slots: tuple[Slot, ...] = ()
     doubt: Doubt | None = None  # what a question would be about
     slot_log_probs: tuple[tuple[float, ...], ...] = ()  # of each spoken slot's tokens
+    words: tuple[Word, ...] = ()  # of the guess, and without the graph; confidences as the searches have them
+    free_words: tuple[Word, ...] = ()
     hypotheses: tuple[GraphHypothesis, ...] = ()
     texts: tuple[tuple[str, float], ...] = ()  # n-best of the free text, with log scores: a cascade's input
 
@@ -52,6 +54,7 @@ class Before(Protocol):
 
     search: GraphSearch | None
     counts: dict[str, int]
+    turn: int  # that the utterance will be, from 1
 
     def legal(self, intent: str, text: str) -> bool:
         """Whether a sentence of ``search`` means anything now."""
@@ -82,7 +85,7 @@ def choose(
         hypotheses = [h for h in hypotheses if before.legal(intent_of(search, h), search.automaton.text(h.tokens))]
     if not hypotheses:
         situation = Situation(intent=None, speech_s=heard.speech_s, snr_db=heard.snr_db, truncated=heard.truncated)
-        return rejected(decide(situation, engine.policy), heard, ()), Outcome()
+        return rejected(decide(situation, engine.policy), heard, ()), Outcome(free_words=heard.raw_words)
     best = hypotheses[0]
     intent = intent_of(search, best)
     evidence = _evidence(engine, search, state, hypotheses, heard)
@@ -112,6 +115,8 @@ def choose(
         slots=slots,
         doubt=doubt,
         slot_log_probs=tuple(best.scores[m.first : m.last + 1] for m in best.slots),
+        words=tuple(raw_words(engine, search, best)),
+        free_words=heard.raw_words,
         hypotheses=tuple(hypotheses),
     )
     others = _alternatives(engine, search, hypotheses, confidence, evidence, heard.nonblank)

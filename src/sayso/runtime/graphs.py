@@ -1,8 +1,7 @@
 """One ONNX graph and its streaming state, by name.
 
 The manifest says which inputs are states and what they start as; so this file streams any architecture. Sessions run
-sequentially on a fixed number of threads that sleep while they wait, because many streams share one process and a
-spinning thread takes the processor from its neighbour. A session is safe to use from several threads; a state belongs
+as ``core/inference.py`` says. A session is safe to use from several threads; a state belongs
 to one stream.
 
 Shape letters: ``B`` batch.
@@ -18,6 +17,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from sayso.core.errors import BundleError
+from sayso.core.inference import session_options
 from sayso.core.manifest import GraphSpec
 
 Array = NDArray[Any]
@@ -66,18 +66,6 @@ class Graph:
         outputs = dict(zip(self.spec.outputs, values[:count], strict=True))
         following = {pair.input: value for pair, value in zip(self.spec.states, values[count:], strict=True)}
         return outputs, following
-
-
-def session_options(threads: int = 1) -> Any:
-    """Settings of every session: ``threads`` threads in all, sequential, no spinning, quiet."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
 
 
 def stack(states: Sequence[State]) -> State:

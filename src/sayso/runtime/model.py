@@ -11,7 +11,7 @@ from sayso.runtime.blocks import Audio, blocks, through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.engine import Engine
 from sayso.runtime.lists import Lists
-from sayso.runtime.session import Session
+from sayso.runtime.session import Session, SessionState
 from sayso.runtime.stream import Stream, advance
 
 __all__ = ["Audio", "Model"]
@@ -42,12 +42,13 @@ class Model:
         """
         return Stream(self.engine, lists=lists, sample_rate=sample_rate)
 
-    def session(self, lists: Lists | None = None) -> Session:
+    def session(self, lists: Lists | None = None, *, state: SessionState | None = None) -> Session:
         """A new dialogue, in which every utterance is heard and understood after those before it.
 
-        ``lists`` as of a stream, for the whole dialogue. A session belongs to one thread at a time.
+        ``lists`` as of a stream, for the whole dialogue. ``state`` (``session.state``): go on with an earlier one of
+        this bundle. A session belongs to one thread at a time.
         """
-        return Session(self.engine, lists=lists)
+        return Session(self.engine, lists=lists, state=state)
 
     def understand(self, audio: Audio, sample_rate: int | None = None, *, lists: Lists | None = None) -> Result:
         """One recording (a path, or samples with their rate) as one utterance, through the same path as a stream.

@@ -41,7 +41,12 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
 
 def timed_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> tuple[Word, ...]:
     """Words with times; confidence only where the bundle is calibrated."""
-    found = words(
+    return presentable(engine, raw_words(engine, search, hypothesis), engine.calibration.words)
+
+
+def raw_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[Word]:
+    """Words with times and the confidences that the search gives."""
+    return words(
         hypothesis.tokens,
         hypothesis.frames,
         hypothesis.scores,
@@ -49,7 +54,6 @@ def timed_words(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis
         frame_s=engine.ctc_frame_s,
         delay_s=engine.calibration.delay_s,
     )
-    return presentable(engine, found)
 
 
 def _times(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -> list[tuple[float, float]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from sayso.core.config import Config
 from sayso.core.errors import DomainError
 from sayso.core.result import Alternative, Frame, Intent, Reason, Result, Slot
 from sayso.decoding.graph import GraphSearch
@@ -35,14 +36,26 @@ ANSWERED = math.log(9.0)
 _UNHEARD: Reason = "out_of_domain"
 
 
-class Session:
-    """One person's dialogue, one utterance after the other. ``lists`` replaces slot lists for all of it."""
+class SessionState(Config):
+    """All that a session remembers, as data of at most a few kB: ``questions`` asked in a row, the last ``prompt``, and
+    how many utterances there were."""
 
-    def __init__(self, engine: Engine, *, lists: Lists | None = None) -> None:
+    history: History = ()
+    questions: int = 0
+    prompt: str = ""
+    utterances: int = 0
+
+
+class Session:
+    """One person's dialogue, one utterance after the other. ``lists`` replaces slot lists for all of it; ``state`` is
+    that of the session that this one goes on with."""
+
+    def __init__(self, engine: Engine, *, lists: Lists | None = None, state: SessionState | None = None) -> None:
+        state = state or SessionState()
         self._engine = engine
         self._search, self._counts = with_lists(engine, lists)
-        self.history: History = ()
-        self._questions, self._prompt = 0, ""
+        self.history: History = state.history
+        self._questions, self._prompt, self._utterances = state.questions, state.prompt, state.utterances
         self._speller: Pieces | Phones | None = None
         if self._search is None:
             return
@@ -62,7 +75,14 @@ class Session:
 
     def forget(self) -> None:
         """Begin a new dialogue."""
-        self.history, self._questions = (), 0
+        self.history, self._questions, self._prompt, self._utterances = (), 0, "", 0
+
+    @property
+    def state(self) -> SessionState:
+        """What a session of the same bundle needs to go on from here, in another process too."""
+        return SessionState(
+            history=self.history, questions=self._questions, prompt=self._prompt, utterances=self._utterances
+        )
 
     @property
     def waits(self) -> bool:
@@ -91,6 +111,7 @@ class Session:
 
     def settle(self, result: Result, outcome: Outcome) -> Result:
         """The final result of an utterance as it is meant here; the history has it as its last turn then."""
+        self._utterances += 1
         if self._search is None:
             return result
         alternatives = tuple(self._alternatives(result))
@@ -190,6 +211,7 @@ class _Moment:
 
     def __init__(self, session: Session) -> None:
         self._session, self.search, self.counts = session, session.search(), session.counts
+        self.turn = session.state.utterances + 1
 
     def legal(self, intent: str, text: str) -> bool:
         """Commands always are, follow-ups where they mean something."""

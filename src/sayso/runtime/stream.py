@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sayso.core.automaton import text_of
 from sayso.core.errors import AudioError, UsageError
-from sayso.core.result import Applied, Frame, Intent, Result, Timing
+from sayso.core.result import Applied, Frame, Intent, Result, Timing, Word
 from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.graph_state import GraphState
 from sayso.decoding.hypothesis import Hypothesis
@@ -74,7 +74,8 @@ class Stream:
         self._whole: list[Floats] = []  # features, as long as they may be heard again
         self._samples = 0
         self._stable = ""
-        self._applied = Applied(language=manifest.languages[0], lists=counts)
+        turn = None if before is None else before.turn
+        self._applied = Applied(language=manifest.languages[0], lists=counts, turn=turn)
         self._busy_s, self._fed_at = 0.0, time.perf_counter()
         self._first_partial_s: float | None = None
         self._closed = False
@@ -122,8 +123,12 @@ class Stream:
         result, outcome = choose(engine, self._search, self._graph, self._utterance(free[0]), self._before)
         return result, replace(outcome, texts=self._texts(free))
 
-    def feed(self, pcm: NDArray[Any] | bytes) -> None:
-        """Take samples without running the network: ``accept`` in parts, for ``advance`` over many streams."""
+    def feed(self, pcm: NDArray[Any] | bytes, speech: Sequence[float] | None = None) -> None:
+        """Take samples without running the network: ``accept`` in parts, for ``advance`` over many streams.
+
+        ``speech`` are the voice detector's probabilities of the hops of 512 samples that ``pcm`` completes, from a
+        caller that cut the stream by them; given always or never, and only at the bundle's rate.
+        """
         if self._closed:
             raise UsageError("this stream has been finished; open a new one with model.stream()")
         self._fed_at = began = time.perf_counter()
@@ -132,7 +137,7 @@ class Stream:
         if not self.truncated:
             if self._resampler is not None:
                 samples = self._resampler.resample_chunk(samples)
-            self._listen(samples)
+            self._listen(samples, speech)
         self._busy_s += time.perf_counter() - began
 
     def close(self) -> None:
@@ -173,7 +178,7 @@ class Stream:
             heard = self._engine.free.partial(self._free)
             free = self._engine.tokenizer.decode(heard.tokens)
             self._settle(self._engine.free.stable(self._free), self._engine.tokenizer.pieces)
-            result = Result(text=free, display=display(free), words=self._free_words(heard))
+            result = Result(text=free, display=display(free), words=self._shown(self._free_words(heard)))
         else:
             assert self._search is not None
             text = self._search.automaton.text(best.tokens)
@@ -227,9 +232,9 @@ class Stream:
             if len(text) > len(self._stable) and text.startswith(self._stable):
                 self._stable = text
 
-    def _listen(self, samples: Floats) -> None:
+    def _listen(self, samples: Floats, speech: Sequence[float] | None = None) -> None:
         if self._activity is not None:
-            self._activity.accept(samples)
+            self._activity.accept(samples, speech)
         self._take(self._fbank.accept(samples))
 
     def _take(self, features: Floats) -> None:
@@ -290,10 +295,12 @@ class Stream:
             speech_s = 0.0
         elif self._activity is not None:
             speech_s = self._activity.speech_s
+        raw_words = self._free_words(best)
         return Utterance(
             free=best,
             free_text=self._engine.tokenizer.decode(best.tokens),
-            free_words=self._free_words(best),
+            free_words=self._shown(raw_words),
+            raw_words=tuple(raw_words),
             nonblank=self._nonblank,
             speech_s=speech_s,
             snr_db=None if self._activity is None else self._activity.snr_db,
@@ -312,12 +319,15 @@ class Stream:
             found[text] = float(np.logaddexp(found[text], heard.score)) if text in found else heard.score
         return tuple(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _free_words(self, heard: Hypothesis) -> tuple[Any, ...]:
+    def _free_words(self, heard: Hypothesis) -> list[Word]:
+        """Words as the search has them; ``_shown`` are those of results."""
         engine = self._engine
         frame_s = engine.ctc_frame_s if engine.free_config.by_ctc else engine.manifest.frame_ms / 1000
         delay_s = engine.calibration.delay_s
-        found = words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
-        return presentable(engine, found)
+        return words_of(heard, engine.tokenizer.pieces, frame_s=frame_s, delay_s=delay_s)
+
+    def _shown(self, found: Sequence[Word]) -> tuple[Word, ...]:
+        return presentable(self._engine, found, self._engine.calibration.free_words)
 
     def _complete(self, result: Result, *, final: bool, final_s: float | None = None) -> Result:
         """Add what every result of this stream carries."""

@@ -39,7 +39,7 @@ def early(engine: Engine, log_probs: Floats | None, result: Result) -> Result:
     probability (I+1,), as alternatives; where the heads decide, the likeliest is the intent so far."""
     if log_probs is None:
         return result
-    names = [spec.name for spec in engine.manifest.intents]
+    names = engine.manifest.intent_classes
     best = np.argsort(-log_probs, kind="stable")[:_COMING].tolist()
     coming = tuple(
         Alternative(text=result.text, intent=names[i] if i < len(names) else None, score=float(log_probs[i]))
@@ -91,7 +91,7 @@ def _reread(engine: Engine, heard: Utterance) -> Utterance:
 def _timed(engine: Engine, spoken: Hypothesis) -> tuple[Word, ...]:
     """The words of a text that was aligned with CTC's rows."""
     found = words_of(spoken, engine.tokenizer.pieces, frame_s=engine.ctc_frame_s, delay_s=engine.calibration.delay_s)
-    return presentable(engine, found)
+    return presentable(engine, found, engine.calibration.free_words)
 
 
 def _tagged(engine: Engine, heard: Utterance) -> tuple[Slot, ...]:

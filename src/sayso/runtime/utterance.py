@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sayso.core.result import Alternative, Result, Word
 from sayso.decoding.hypothesis import Hypothesis
+from sayso.nlu.calibration import Scaling
 from sayso.nlu.policy import Decision
 from sayso.runtime.engine import Engine
 from sayso.text.display import display
@@ -23,12 +24,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """All that a finished stream knows. ``encoded`` (T, D), ``log_probs`` (rows, V) and ``open_rows``, those of them or
-    of phones that open slots are heard again in, are None where no second pass needs them."""
+    """All that a finished stream knows. ``raw_words`` are ``free_words`` with the search's own confidences. ``encoded``
+    (T, D), ``log_probs`` (rows, V) and ``open_rows``, those of them or of phones that open slots are heard again in,
+    are None where no second pass needs them."""
 
     free: Hypothesis
     free_text: str
     free_words: tuple[Word, ...]
+    raw_words: tuple[Word, ...] = ()
     nonblank: int
     speech_s: float
     snr_db: float | None = None
@@ -45,15 +48,15 @@ def manners(engine: Engine, intent: str) -> tuple[Literal["none", "confirm"], st
     return ("none", None) if spec is None else (spec.risk, spec.clarify)
 
 
-def presentable(engine: Engine, found: Sequence[Word]) -> tuple[Word, ...]:
-    """Times rounded to milliseconds; no confidence that was never calibrated."""
+def presentable(engine: Engine, found: Sequence[Word], scaling: Scaling) -> tuple[Word, ...]:
+    """Times rounded to milliseconds, confidences by ``scaling``; none that was never calibrated."""
     known = engine.calibration.calibrated_on is not None
     return tuple(
         Word(
             text=word.text,
             start=round(word.start, 3),
             end=round(word.end, 3),
-            confidence=word.confidence if known else None,
+            confidence=scaling(word.confidence) if known and word.confidence is not None else None,
         )
         for word in found
     )

@@ -64,15 +64,18 @@ class Client:
 
     def understand(
         self, audio: str | Path | bytes, *, bundle: str | None = None, language: str | None = None,
-        lists: Lists | None = None,
+        lists: Lists | None = None, session: str | None = None,
     ) -> Result:  # fmt: skip
-        """One recording: a path, or what is in the file. Raises ``ServiceError``."""
+        """One recording: a path, or what is in the file. ``session``: a name for the dialogue that it is part of.
+        Raises ``ServiceError``."""
         data = audio if isinstance(audio, bytes) else Path(audio).read_bytes()
         if lists:
-            options = Options(bundle=bundle, language=language, lists={name: list(v) for name, v in lists.items()})
+            given = {name: list(values) for name, values in lists.items()}
+            options = Options(bundle=bundle, language=language, lists=given, session=session)
             body, kind = _form({"options": options.model_dump_json().encode(), "audio": data})
             return Result.model_validate_json(self._ask("POST", "/v1/understand", body, kind))
-        query = urlencode({k: v for k, v in (("bundle", bundle), ("language", language)) if v is not None})
+        named = {"bundle": bundle, "language": language, "session": session}
+        query = urlencode({name: value for name, value in named.items() if value is not None})
         path = "/v1/understand" + (f"?{query}" if query else "")
         return Result.model_validate_json(self._ask("POST", path, data, "application/octet-stream"))
 
@@ -145,7 +148,7 @@ class Connection:
         lists: Lists | None = None,
         **options: Any,
     ) -> Stream:
-        """Begin a stream; ``options`` are the other fields of ``schema.Start``."""
+        """Begin a stream; ``options`` are the other fields of ``schema.Start``, such as ``session``."""
         values = {name: list(values) for name, values in (lists or {}).items()}
         start = Start(sample_rate=sample_rate, lists=values, **options)
         stream = Stream(self.socket, self._closed, start)

@@ -80,6 +80,9 @@ class Limits(Config):
     lists: int = Field(default=16, ge=0)  # lists that a request may replace
     list_values: int = Field(default=500, ge=1)  # in all of them
     list_chars: int = Field(default=100, ge=1)  # of one value
+    dialogues: int = Field(default=10_000, ge=1)  # that are remembered
+    dialogues_per_key: int = Field(default=1000, ge=1)  # or per address; the one longest unused makes room
+    dialogue_s: float = Field(default=600.0, gt=0)  # without an utterance, until one is forgotten
     drain_s: float = Field(default=30.0, ge=0)  # for streams to finish after SIGTERM
 
 

@@ -102,12 +102,12 @@ class Engine:
                 del self._lives[frame.stream]
 
     def _open(self, frame: Frame) -> None:
-        """Lists are compiled in a thread; what comes for the stream meanwhile waits for it."""
+        """Lists, and what may follow in a dialogue, are compiled in a thread; what comes meanwhile waits for it."""
         opening = Opening.model_validate_json(frame.payload)
         model = self._models.get(opening.edition)
         if model is None:
             self._fail(frame.stream, "internal", "this bundle is not loaded here")
-        elif opening.lists:
+        elif opening.lists or (opening.dialogue is not None and opening.dialogue.history):
             self._lives[frame.stream], self._early[frame.stream] = None, []
             self._helpers.submit(self._make, frame.stream, opening, model)
         else:

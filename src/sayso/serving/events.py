@@ -45,7 +45,8 @@ Event = Partial | Final | Failure
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """How a stream is wanted. ``endpoint``: see ``wire.Endpoint``. ``bundle`` None: by ``language``, or the default."""
+    """How a stream is wanted. ``endpoint``: see ``wire.Endpoint``. ``bundle`` None: by ``language``, or the default.
+    ``session``: the client's name for the dialogue that this is part of; None: of none."""
 
     sample_rate: int = 16000
     encoding: Encoding = "pcm_s16le"
@@ -54,6 +55,7 @@ class Ask:
     lists: Lists | None = None
     partials: bool = True
     endpoint: Endpoint = "client"
+    session: str | None = None
 
 
 class Growth:

@@ -3,7 +3,7 @@
 A stream takes one packet a turn, however many wait, so that nobody's upload delays anybody's speech. With
 ``endpoint`` ``client`` the whole stream is one utterance. Else a voice detector cuts it, as ``sayso listen`` does:
 silence costs the detector alone, and a little of what came before speech was sure is kept, because its first sounds are
-in there.
+in there. What the detector says of the sound goes along to the stream, so that nothing is detected twice.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import soxr  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from sayso.audio.vad import EndpointConfig
+from sayso.audio.vad import HOP, EndpointConfig
 from sayso.core.errors import AudioError
 from sayso.core.result import Result
 from sayso.runtime.model import Model
+from sayso.runtime.session import Session
 from sayso.runtime.stream import Stream
 from sayso.serving.wire import Kind, Opening, Said
 
@@ -53,15 +54,17 @@ class Live:
         self._decided: float | None = None  # wall time of the endpoint that waits for its final
         self._delay_s: float | None = None  # of that endpoint, after the end of speech
         self._resampler: Any = None
-        self._lead: deque[NDArray[Any]] = deque()
+        self._lead: deque[tuple[NDArray[np.float32], list[float]]] = deque()  # with the detector's probabilities
+        self._count = 0  # samples at the model's rate that the detector has heard
         self._endpointer = EndpointConfig().build() if opening.endpoint != "client" else None
-        target = model.manifest.sample_rate
+        self._session: Session | None = None
+        if opening.dialogue is not None:
+            self._session = model.session(opening.lists or None, state=opening.dialogue)
+        first, target = self._begin(), model.manifest.sample_rate  # a wrong list is said now, not at the first word
         if self._endpointer is None:
-            self.stream = self._begin()
+            self.stream = first
         elif opening.sample_rate != target:
             self._resampler = soxr.ResampleStream(opening.sample_rate, target, 1, "float32")
-        else:
-            model.stream(opening.lists)  # a wrong list is said now, not at the first word
 
     def put(self, samples: NDArray[Any], arrived: float) -> None:
         """A packet to be taken when its turn comes."""
@@ -146,6 +149,8 @@ class Live:
 
     def _begin(self) -> Stream:
         rate = self.opening.sample_rate if self._endpointer is None else None
+        if self._session is not None:
+            return self._session.stream(sample_rate=rate)
         return self.model.stream(self.opening.lists or None, sample_rate=rate)
 
     def _listen(self, samples: NDArray[np.float32], arrived: float) -> None:
@@ -154,22 +159,32 @@ class Live:
         complete = self.stream is not None and self.stream.complete
         for event in self._endpointer.accept(samples, complete=complete):
             if event.kind == "start" and self.stream is None:
-                self.stream = self._begin()
-                lead_s = sum(map(len, self._lead)) / rate
-                self._offset_s = max(0.0, self._heard_s - lead_s)
-                for earlier in self._lead:
-                    self.stream.feed(earlier)
-                self._lead.clear()
+                self._start(rate)
             elif event.kind == "end" and self.stream is not None:
                 self._over, self._decided, self._delay_s = True, arrived, event.decided_s - event.time_s
+        self._count += len(samples)
         if self.stream is not None and not self._over:
-            self.stream.feed(samples)
+            self.stream.feed(samples, self._endpointer.heard)
             if self.stream.truncated:
                 self._over, self._decided = True, arrived
             return
-        self._lead.append(samples)
-        while sum(map(len, self._lead)) - len(self._lead[0]) > LEAD_S * rate:
+        self._lead.append((samples, self._endpointer.heard))
+        while self._lead_size() - len(self._lead[0][0]) > LEAD_S * rate:
             self._lead.popleft()
+
+    def _start(self, rate: int) -> None:
+        """An utterance begins, with what is kept from before it, from its first whole hop on."""
+        self.stream = self._begin()
+        size = self._lead_size()
+        cut = (size - self._count) % HOP
+        self._offset_s = max(0.0, self._heard_s - (size - cut) / rate)
+        if self._lead:
+            speech = [probability for _, heard in self._lead for probability in heard]
+            self.stream.feed(np.concatenate([samples for samples, _ in self._lead])[cut:], speech[cut > 0 :])
+        self._lead.clear()
+
+    def _lead_size(self) -> int:
+        return sum(len(samples) for samples, _ in self._lead)
 
     def _at_model_rate(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         floats = samples.astype(np.float32) / np.float32(32768) if samples.dtype == np.int16 else samples
@@ -185,5 +200,10 @@ class Live:
         offset_s = round(self._offset_s, 4)
         delay_s = self._delay_s if result.final else None
         return Said(
-            utterance=self._utterance, offset_s=offset_s, waited_s=waited_s, endpoint_delay_s=delay_s, result=result
+            utterance=self._utterance,
+            offset_s=offset_s,
+            waited_s=waited_s,
+            endpoint_delay_s=delay_s,
+            result=result,
+            dialogue=self._session.state if self._session is not None and result.final else None,
         )

@@ -26,12 +26,15 @@ class Options(Config):
     """How something is to be understood. ``bundle``: by name, else by ``language``, else the server's default.
 
     ``lists`` replaces slot lists of the domain for this request: values as spoken, or pairs of spoken and value. What
-    took effect stands in the result's ``applied``.
+    took effect stands in the result's ``applied``. ``session`` is a name of your own for the dialogue that this is part
+    of; nobody else's names are yours. ``applied.turn`` counts its utterances: where it is 1 again, what was before has
+    been forgotten.
     """
 
     bundle: str | None = Field(default=None, max_length=100)
     language: str | None = Field(default=None, max_length=40)
     lists: dict[str, list[Value]] = Field(default_factory=dict)
+    session: str | None = Field(default=None, min_length=1, max_length=100)
 
 
 class Start(Options):
@@ -54,6 +57,7 @@ class Start(Options):
             lists=self.lists or None,
             partials=self.partials,
             endpoint=self.endpoint,
+            session=self.session,
         )
 
 
@@ -246,7 +250,7 @@ def openapi() -> dict[str, Any]:
         }
     }
     statuses = {"400": "wrong request or audio", "401": "no or wrong key", "403": "not with this key or origin",
-                "404": "no such bundle", "408": "too slow", "409": "not usable; what was served goes on",
+                "404": "no such bundle", "408": "too slow", "409": "not usable, or busy; what there was goes on",
                 "413": "too large or too long", "429": "too many",
                 "503": "busy or stopping; see Retry-After"}  # fmt: skip
 
@@ -256,13 +260,17 @@ def openapi() -> dict[str, Any]:
 
     query = [
         {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
-        for name, text in (("bundle", "Name of the bundle"), ("language", "Language of the speech"))
+        for name, text in (
+            ("bundle", "Name of the bundle"),
+            ("language", "Language of the speech"),
+            ("session", "Your name for the dialogue that this is part of"),
+        )
     ]
     understand = {
         "summary": "Understand one recording",
         "parameters": query,
         "requestBody": {"required": True, "content": {"audio/*": binary, "multipart/form-data": form}},
-        "responses": answers("what was understood", "404", "408", "413", "429", "503", content=body("Result")),
+        "responses": answers("what was understood", "404", "408", "409", "413", "429", "503", content=body("Result")),
     }
     reload = {
         "summary": "Load a bundle again from its place, and switch to it",

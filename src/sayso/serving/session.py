@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sayso.core.result import Result
 from sayso.serving.auth import Client
 from sayso.serving.config import ServeConfig
+from sayso.serving.dialogues import Dialogues
 from sayso.serving.events import HIGHEST_HZ, LOWEST_HZ, Ask, Event, Failure, Final, Lists, Partial
 from sayso.serving.hub import Edition, Hub
 from sayso.serving.pool import Channel, Pool, Seat
@@ -47,6 +48,7 @@ class Service:
         self.pool, self.hub, self.telemetry = pool, hub, telemetry
         self.utterances: set[Utterance] = set()
         self.visits: set[Visit] = set()
+        self.dialogues = Dialogues(self.limits)
         self.draining = asyncio.Event()
         self._closes_at = math.inf
         self._by_client: Counter[str] = Counter()
@@ -168,6 +170,7 @@ class Utterance:
         self._end_at: float | None = None
         self._finals = 0
         self._last: tuple[Result, float] | None = None
+        self._dialogue = self._service.dialogues.take(visit.client, edition, ask.session)
         lists = {name: list(values) for name, values in (ask.lists or {}).items()}
         opening = Opening(
             edition=edition.number,
@@ -175,8 +178,13 @@ class Utterance:
             lists=lists,
             partials=ask.partials,
             endpoint=ask.endpoint,
+            dialogue=None if self._dialogue is None else self._dialogue.state,
         )
-        self._channel: Channel = visit.seat.open(opening, self)
+        try:
+            self._channel: Channel = visit.seat.open(opening, self)
+        except Refusal:
+            self._leave_dialogue()
+            raise
         self._service.hub.enter(edition)
         self._service.utterances.add(self)
         self._service.telemetry.active.inc()
@@ -283,6 +291,10 @@ class Utterance:
 
     def _take_final(self, said: Said) -> None:
         self._partial = None
+        if self._dialogue is not None and said.dialogue is not None:
+            self._dialogue.state = said.dialogue
+            if self.ask.endpoint != "always":  # the next utterance may come before this stream is cleared away
+                self._leave_dialogue()
         waited_s = said.waited_s
         if self._end_at is not None and said.endpoint_delay_s is None:
             waited_s = time.monotonic() - self._end_at
@@ -306,6 +318,10 @@ class Utterance:
         if ahead_s > 0 and not self.over:
             await asyncio.sleep(ahead_s / limits.rate)
 
+    def _leave_dialogue(self) -> None:
+        self._service.dialogues.leave(self._dialogue)
+        self._dialogue = None  # another utterance may have it now
+
     def _late(self) -> None:
         self.fail(Refusal("deadline", "the final result did not come in time; try again"))
 
@@ -317,6 +333,7 @@ class Utterance:
         if self._deadline is not None:
             self._deadline.cancel()
         service = self._service
+        self._leave_dialogue()
         service.utterances.discard(self)
         service.telemetry.active.dec()
         result, final_s = self._last if self._last is not None else (None, None)

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from sayso.core.config import Config
 from sayso.core.result import Result
+from sayso.runtime.session import SessionState
 
 HEADER = struct.Struct("<IBI")
 LARGEST = 16 << 20
@@ -52,18 +53,21 @@ class Opening(Config):
     lists: dict[str, list[str | tuple[str, str]]] = Field(default_factory=dict)
     partials: bool = True
     endpoint: Endpoint = "client"
+    dialogue: SessionState | None = None  # what was said before; None: a single utterance
 
 
 class Said(Config):
     """A partial or a final result. ``utterance`` counts those of one stream, ``offset_s`` is where in the stream this
     one began (its own times count from there); ``waited_s`` of a final is the wall time since its endpoint was decided,
-    ``endpoint_delay_s`` what that took after the end of speech, where the server decided it."""
+    ``endpoint_delay_s`` what that took after the end of speech, where the server decided it; ``dialogue`` is what to
+    remember then, where the stream is part of one."""
 
     utterance: int
     offset_s: float
     waited_s: float = 0.0
     endpoint_delay_s: float | None = None
     result: Result
+    dialogue: SessionState | None = None
 
 
 class Stats(Config):

@@ -23,6 +23,7 @@ from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
 _MEL = (np.log1p(40 / 700), np.log1p(7800 / 700))  # about where the middles of the mel bands lie
+_BURSTS_PER_FRAME, _BURST_FRAMES, _BETWEEN_BURSTS = (0.005, 0.04), (2.0, 20.0), 0.01
 _GRAIN_HZ = 1100.0  # of 700 + f: a band that wide has one value of its own in a window of 25 ms
 PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one label would miss many
 
@@ -285,7 +286,8 @@ def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Flo
     bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
     x = np.ascontiguousarray(_interpolate(x.T, bins).T + rng.uniform(-config.level, config.level), dtype=np.float32)
     if config.noise > 0 and rng.random() < config.noise:  # no draw where there is none: older runs stay what they were
-        x = with_noise(x, rng.uniform(*config.noise_db), rng)
+        clatter = config.clatter > 0 and rng.random() < config.clatter
+        x = with_noise(x, rng.uniform(*config.noise_db), rng, clatter=clatter)
     fill = float(x.mean())
     for _ in range(config.frequency_masks):
         width = int(rng.integers(0, config.frequency_width + 1))
@@ -295,22 +297,37 @@ def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Flo
     return x
 
 
-def with_noise(x: Floats, snr_db: float, rng: np.random.Generator, slope: float | None = None) -> Floats:
+def with_noise(
+    x: Floats, snr_db: float, rng: np.random.Generator, slope: float | None = None, *, clatter: bool = False
+) -> Floats:
     """Log-mel energies (T,F) with a coloured noise, its mean power ``snr_db`` below that of the sound.
 
-    Its spectrum falls as 1/f**``slope`` (None: drawn from 0 to 2) with a bump or two, and it swells. In energies noise
-    adds up, so that it hides what it would hide in the recording; powers are those before the features' pre-emphasis.
+    Its spectrum falls as 1/f**``slope`` (None: drawn from 0 to 2) with a bump or two, and it swells; or it clatters, as
+    dishes and doors do: bursts that begin at once and die away, each of its own colour. In energies noise adds up, so
+    that it hides what it would hide in the recording; powers are those before the features' pre-emphasis.
     """
     frames, mels = x.shape
     hz = 700 * (np.exp(np.linspace(*_MEL, mels)) - 1)
     width = 700 + hz  # of a mel band: what white noise sends through it
     raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2  # by pre-emphasis
-    slope = rng.uniform(0, 2) if slope is None else slope
-    bump, phase = rng.uniform(0, 1), rng.uniform(0, 2 * np.pi)
-    colour = width * raised * hz**-slope * np.exp(bump * np.sin(np.linspace(0, 3 * np.pi, mels) + phase))
+
+    def colour() -> tuple[NDArray[np.float64], float]:
+        falls = rng.uniform(0, 2) if slope is None else slope
+        bump, phase = rng.uniform(0, 1), rng.uniform(0, 2 * np.pi)
+        bumps = np.exp(bump * np.sin(np.linspace(0, 3 * np.pi, mels) + phase))
+        return width * raised * hz**-falls * bumps, phase
+
+    bands, phase = colour()
     swell = np.exp(rng.uniform(0, 1) * np.sin(np.arange(frames) * rng.uniform(0.005, 0.1) + phase))
+    level = bands * swell[:, None]
+    if clatter:
+        level *= _BETWEEN_BURSTS / level.mean()
+        for start in rng.integers(0, frames, 1 + rng.poisson(rng.uniform(*_BURSTS_PER_FRAME) * frames)):
+            bands, _ = colour()
+            fade = np.exp(-np.arange(frames - start) / rng.uniform(*_BURST_FRAMES) + rng.normal())
+            level[start:] += fade[:, None] * bands / bands.mean()
     grains = np.maximum(1.0, width / _GRAIN_HZ)  # independent values in a band: few crackle, many hiss
-    noise = colour * swell[:, None] * rng.standard_gamma(grains, (frames, mels)) / grains
+    noise = level * rng.standard_gamma(grains, (frames, mels)) / grains
     power = np.exp(x.astype(np.float64))
     noise *= (power / raised).sum() / (noise / raised).sum() * 10 ** (-snr_db / 10)
     noisy: Floats = np.log(power + noise).astype(np.float32)

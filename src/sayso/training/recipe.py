@@ -81,7 +81,8 @@ class SpecAugmentConfig(Config):
     """SpecAugment (Park et al. 2019) and feature-domain tempo and vocal-tract warps, drawn anew for every batch.
 
     ``noise`` is the share of clips that get coloured noise besides, at ``noise_db`` below the mean power of the clip:
-    what copies of the recordings bring is heard many times, this is never the same.
+    what copies of the recordings bring is heard many times, this is never the same. ``clatter`` is the share of these
+    noises that come in bursts.
     """
 
     frequency_masks: int = 2
@@ -93,6 +94,7 @@ class SpecAugmentConfig(Config):
     level: float = 2.0  # natural-log energy, uniform in +-level
     noise: float = Field(default=0.0, ge=0, le=1)
     noise_db: tuple[float, float] = (3.0, 25.0)
+    clatter: float = Field(default=0.0, ge=0, le=1)
 
 
 class LossWeights(Config):

@@ -6,11 +6,13 @@ import * as view from "./view.js";
 const HOLD_MS = 350; // a longer press ends when it is let go, a shorter one at a pause
 const LOOK_MS = 5000; // between looks whether the service is there
 const RATE = 16000; // of decoded recordings
+const DIALOGUE = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("-"); // this visit's
 const SPEED = 4; // times real time, at which they are sent: slow enough to be watched
 const TITLES = {
   unauthorized: "The key was not accepted",
   forbidden: "This is not allowed",
   overloaded: "The service is busy",
+  session_busy: "The last one is still being heard",
   too_many: "Too many at once",
   going_away: "The service is stopping",
   not_ready: "The service is not ready",
@@ -192,7 +194,7 @@ async function listenTo(file) {
 async function begin(mine, sample_rate, endpoint) {
   const connection = await mine.connecting;
   if (mine.cancelled) return false;
-  mine.stream = connection.start({ sample_rate, endpoint, bundle: $("#bundle").value || null });
+  mine.stream = connection.start({ sample_rate, endpoint, bundle: $("#bundle").value || null, session: DIALOGUE });
   return true;
 }
 

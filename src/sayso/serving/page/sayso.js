@@ -119,7 +119,7 @@ export class Connection {
     };
   }
 
-  /** Begin a stream; `options` are the fields of Start: sample_rate, endpoint, bundle, language, lists, partials. */
+  /** Begin a stream; `options` are the fields of Start: sample_rate, endpoint, session, bundle... */
   start(options = {}) {
     const start = { type: "start", version: 1, sample_rate: 16000, ...options, encoding: "pcm_s16le" };
     this.#stream = new Stream(this.#socket, start);

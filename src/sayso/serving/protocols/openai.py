@@ -125,7 +125,13 @@ def _ask(form: Form, hub: Hub, streamed: bool) -> Ask:
     bundle = options.bundle or (model if model in [edition.name for edition in hub.editions] else None)
     languages = [options.language, *_texts(form, "language"), *_texts(form, "languages")]
     language = _first(hub, bundle, [name for name in languages if name])
-    return Ask(bundle=bundle, language=language, lists=options.lists or None, partials=streamed)
+    return Ask(
+        bundle=bundle,
+        language=language,
+        lists=options.lists or None,
+        partials=streamed,
+        session=options.session,
+    )
 
 
 def _first(hub: Hub, bundle: str | None, languages: list[str]) -> str | None:

@@ -1,8 +1,9 @@
 """One recording, one answer: ``POST /v1/understand``; and what is served, ``GET /v1/bundles``.
 
-The body is the recording itself (any format that Sayso reads), with ``bundle`` and ``language`` in the query, or raw
-samples with ``Content-Type: audio/pcm;rate=16000``, or a form with the parts ``audio`` and ``options`` (JSON), which
-can bring lists too. The answer is the Result. ``POST /v1/bundles/NAME/reload`` exchanges a bundle (scope ``admin``).
+The body is the recording itself (any format that Sayso reads), with ``bundle``, ``language`` and ``session`` in the
+query, or raw samples with ``Content-Type: audio/pcm;rate=16000``, or a form with the parts ``audio`` and ``options``
+(JSON), which can bring lists too. The answer is the Result. ``POST /v1/bundles/NAME/reload`` exchanges a bundle (scope
+``admin``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 PCM = "audio/pcm"
-_QUERY = ("bundle", "language")
+_QUERY = ("bundle", "language", "session")
 
 
 def _routes(site: Site) -> list[Any]:
@@ -45,6 +46,7 @@ def _routes(site: Site) -> list[Any]:
                 language=options.language,
                 lists=options.lists or None,
                 partials=False,
+                session=options.session,
             )
             utterance = visit.open(ask)
             if kind == PCM:
@@ -96,10 +98,12 @@ def _routes(site: Site) -> list[Any]:
 def _options(request: Request) -> Options:
     """What the query says."""
     query = request.query_params
-    bundle, language = query.get("bundle"), query.get("language")
+    bundle, language, session = (query.get(name) for name in _QUERY)
     if len(bundle or "") > 100 or len(language or "") > 40:
         raise Refusal("bad_request", "a bundle's name has at most 100 characters, a language 40")
-    return Options(bundle=bundle, language=language)
+    if session is not None and not 1 <= len(session) <= 100:
+        raise Refusal("bad_request", "a session's name has 1 to 100 characters")
+    return Options(bundle=bundle, language=language, session=session)
 
 
 def _content_type(request: Request) -> tuple[int, str]:

@@ -52,6 +52,7 @@ class VoskConfig(BaseModel):
             language=self.slu.language,
             lists=self.slu.lists or None,
             endpoint=self.slu.endpoint,
+            session=self.slu.session,
         )
 
 

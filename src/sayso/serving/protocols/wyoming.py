@@ -3,7 +3,8 @@
 ``transcribe``, ``audio-start``, ``audio-chunk``, ``audio-stop`` give ``transcript``, inside ``transcript-start``,
 ``-chunk`` and ``-stop`` for clients that read them; its data has what was meant in the key ``slu``. Home Assistant asks
 for intents on a second connection, with a ``transcript`` event that holds the text alone. So what speech meant is kept
-for a while, for the address that it came from, and answered there: ``intent`` or ``not-recognized``.
+for a while, for the address that it came from, and answered there: ``intent`` or ``not-recognized``. Utterances whose
+``transcribe`` has the same ``context.conversation_id`` are one dialogue.
 
 The protocol has no keys: only the networks of ``wyoming_allow`` may come in. Clients do not read ``error`` events for
 sure, but all of them notice the end of a connection, so every error ends it.
@@ -138,7 +139,12 @@ class _Talk:
         visit = self.socket.service.visit(self.client, "wyoming")
         self.socket.visit = visit
         try:
-            ask = Ask(sample_rate=found.rate, bundle=self.wanted.name, language=self.wanted.language)
+            ask = Ask(
+                sample_rate=found.rate,
+                bundle=self.wanted.name,
+                language=self.wanted.language,
+                session=conversation(self.wanted.context),
+            )
             self.utterance = visit.open(ask)
         except Refusal:
             visit.leave()
@@ -171,6 +177,16 @@ class _Talk:
                     await self.socket.send(pack("transcript-stop", {}))
         finally:
             visit.leave()
+
+
+def conversation(context: dict[str, Any] | None) -> str | None:
+    """Home Assistant's name for a conversation, where the client says one."""
+    name = (context or {}).get("conversation_id")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not 1 <= len(name) <= 100:
+        raise Refusal("bad_message", "context.conversation_id is a text of 1 to 100 characters")
+    return name
 
 
 def answers(result: Result | None, said: Said) -> list[str]:
