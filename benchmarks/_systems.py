@@ -24,7 +24,7 @@ from sayso.text import lexicon
 from sayso.training.data import read_parts, transcripts
 from sayso.training.recipe import DataConfig
 
-REFERENCE, HYBRID, WITHIN = "ctc", "hybrid", 0.03
+REFERENCE, HYBRID, ALONE, WITHIN = "ctc", "hybrid", "attention-alone", 0.03
 ENCODER = {
     "kind": "conformer",
     "channels": 96,
@@ -48,6 +48,8 @@ class System:
     free: FreeConfig | None
     labels: str  # do they depend on each other
     listens: str
+    run: str | None = None  # the system whose training this one reads differently
+    ctc: float = AttentionBeamConfig().ctc  # its weight in the beam of a decoder that hears everything first
 
 
 def _decoder(**settings: Any) -> Settings:
@@ -71,6 +73,7 @@ SYSTEMS: dict[str, System] = {
         lambda width: {}, {"ctc": 1.0, "transducer": 0.0}, FreeConfig(search=CtcBeamConfig()), "no", "a frame"
     ),
     "attention": System(_decoder(kind="lstm", **LSTM), GUIDED, None, "yes", "everything"),
+    ALONE: System(_decoder(kind="lstm", **LSTM), GUIDED, None, "yes", "everything", run="attention", ctc=0.0),
     "chunks": System(_masked(kind="chunk", chunk_frames=8), WRITES, None, "yes", "its chunk"),
     "mocha": System(_decoder(kind="mocha", **LSTM), CHOOSES, None, "yes", "a window at a chosen frame"),
     "triggered": System(_masked(kind="triggered", ahead_frames=2), WRITES, None, "yes", "until 160 ms after CTC's"),
@@ -135,7 +138,7 @@ def export(name: str, folder: Path, out: Path, longest_s: float, free: FreeConfi
         name=name,
         int8=False,
         free=free,
-        parser=AttentionBeamConfig(limit=max(96, round(10 * longest_s))),
+        parser=AttentionBeamConfig(limit=max(96, round(10 * longest_s)), ctc=SYSTEMS[name].ctc),
         stream={"vad": False, "min_nonblank": 0, "max_utterance_s": longest_s + 10},
     )
     export_bundle(model, tokenizer, None, out, config)

@@ -8,7 +8,7 @@ part of the run (`--hear`), then its own loss beside CTC's; CTC goes on alone. T
 predictor and joiner) are made as wide as gives the transducer's number of parameters, within 3%; CTC has none. Steps
 are `--steps`, or as many as the CTC system takes in `--minutes` on this machine. Then each is exported in fp32 and
 decodes on the floor, one core, chunk by chunk: dev sets of real people, and the same recordings concatenated, `--long`
-at a time.
+at a time. `attention-alone` is no training of its own: it is `attention` with nothing of CTC in its beam.
 
 `wer`; `rtf`, processor time of everything per second of sound; `first_s`, from the beginning of the first word, where
 CTC aligns it, until any text is there; `final_s`, from the last sample until the final text. The clock of both is
@@ -73,6 +73,14 @@ def train(plan: Plan, name: str, model: dict[str, Any], hear: float) -> Path:
         {"name": "own", "share": 1 - hear},
     ]
     return plan.train(name, model, weights=weights, stages=stages)
+
+
+def trained(plan: Plan, models: dict[str, tuple[dict[str, Any], int]], hear: float) -> dict[str, Path]:
+    """The run folder of every system; those that read another's run differently train that one, once."""
+    runs = {name: SYSTEMS[name].run or name for name in models}
+    its = {run: models[name][0] for name, run in runs.items()}
+    folders = {run: train(plan, run, model, hear) for run, model in its.items()}
+    return {name: folders[run] for name, run in runs.items()}
 
 
 def onset(engine: Engine, text: str, samples: Floats) -> float:
@@ -185,7 +193,7 @@ def compare(plan: Plan, options: argparse.Namespace) -> None:
         probe = Plan(plan.data, {**plan.training, "steps": 30}, plan.vocab, plan.out)
         steps, seconds = taken(probe.train("probe", models[REFERENCE][0]))
         plan.training["steps"] = max(30, round(options.minutes * 60 * steps / seconds))
-    folders = {name: train(plan, name, model, options.hear) for name, (model, _) in models.items()}
+    folders = trained(plan, models, options.hear)
     if options.train_only:
         return
     one_core()

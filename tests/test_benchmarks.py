@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -163,6 +164,28 @@ def test_heads_that_are_compared_have_one_size_and_a_row_each() -> None:
     clips = [("a", np.ones(2)), ("b", np.zeros(3)), ("c", np.ones(1))]
     ((text, samples),) = bench["joined"](clips, 2)
     assert text == "a b" and samples.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_what_one_training_is_read_as_twice_is_trained_once(tmp_path: Path) -> None:
+    bench = runpy.run_path(str(FOLDER / "tradeoffs.py"))
+    said: list[str] = []
+
+    class Noted:
+        def train(self, name: str, model: dict[str, Any], **training: Any) -> Path:
+            said.append(name)
+            return tmp_path / name
+
+    names = ("ctc", "attention", "attention-alone", "mocha")
+    models = {name: bench["sized"](name, 40) for name in names}
+    assert models["attention"] == models["attention-alone"]
+    folders = bench["trained"](Noted(), models, 0.4)
+    assert said == ["ctc", "attention", "mocha"] and list(folders) == list(names)
+    assert folders["attention-alone"] == folders["attention"] == tmp_path / "attention"
+    assert bench["trained"](Noted(), {"attention-alone": models["attention"]}, 0.4) == {
+        "attention-alone": tmp_path / "attention"
+    }
+    weights = {name: bench["SYSTEMS"][name].ctc for name in ("attention", "attention-alone")}
+    assert weights == {"attention": 0.3, "attention-alone": 0.0}
 
 
 def test_dialogues_are_read_and_none_is_tuned_on() -> None:

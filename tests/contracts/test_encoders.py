@@ -127,6 +127,25 @@ def test_a_row_without_sound_gives_no_frames(encoder: Encoder[Any], context: Con
     x, lengths = speech(2)
     out, frames = encoder(x, lengths * torch.tensor([1, 0]), context)
     assert frames.tolist() == [26, 0] and bool(out.isfinite().all()) and not bool(out[1].any())
+    passed: list[Tensor] = []
+    out, frames = encoder(x[:, :0], torch.tensor([0, 0]), context, passed)
+    assert out.shape == (2, 0, 16) and frames.tolist() == [0, 0] and {part.shape for part in passed} == {out.shape}
+
+
+@pytest.mark.parametrize("context", [Context(4, 8), Context(1, 8, 2)], ids=str)
+@torch.no_grad()
+def test_a_packet_without_sound_changes_no_stream(encoder: Encoder[Any], context: Context) -> None:
+    x, _ = speech(2)
+    before, outs = encoder.init_state(2, context), []
+    for piece in (x[:, :32], x[:, 32:64]):
+        out, counts, before = encoder.step(piece, torch.tensor([32, 32]), before, context)
+        outs.append(out[:, : int(counts[0])])
+        out, counts, after = encoder.step(x[:, :0], torch.tensor([0, 0]), before, context)
+        assert out.shape == (2, 0, 16) and counts.tolist() == [0, 0]
+        assert all(torch.equal(tensor, after.named()[name]) for name, tensor in before.named().items())
+    out, counts, _ = encoder.step(x[:, :0], torch.tensor([0, 0]), before, context, final=True)  # but may end it
+    ended = torch.cat([*outs, out[:, : int(counts[0])]], 1)
+    torch.testing.assert_close(ended, torch.cat(stream(encoder, x[:, :64], context, 4), 1), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("context", [Context(4, 8), Context(1, 8, 2)], ids=str)

@@ -110,6 +110,12 @@ def test_layers_are_mixed_by_their_weights_over_80_ms(source: Path) -> None:
 
 
 @torch.no_grad()
+def test_no_sound_gives_no_frames(source: Path) -> None:
+    out, frames = encoder_of(source)(torch.zeros(2, 0, 160), torch.tensor([0, 0]))
+    assert out.shape == (2, 0, 12) and frames.tolist() == [0, 0]
+
+
+@torch.no_grad()
 def test_padding_and_company_change_nothing(source: Path) -> None:
     encoder, (x, lengths) = encoder_of(source), sounds()
     together, frames = encoder(x, lengths)

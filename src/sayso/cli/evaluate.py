@@ -31,6 +31,7 @@ def evaluate(
     predictions: Annotated[Path | None, typer.Option(help="Write what was understood, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page.")] = None,
     details: Annotated[Path | None, typer.Option(help="Write more figures, by groups too, as one JSON object.")] = None,
+    heard: Annotated[Path | None, typer.Option(help="Predictions written before, instead of --bundle.")] = None,
     slurp_gold: Annotated[Path | None, typer.Option(help="SLURP's test.jsonl, instead of --bundle and --data.")] = None,
     slurp_predictions: Annotated[Path | None, typer.Option(help="What was understood, as SLURP scores it.")] = None,
 ) -> int:
@@ -41,20 +42,31 @@ def evaluate(
     from sayso.evaluation.details import details as detail
     from sayso.evaluation.evaluate import evaluate as judge
     from sayso.evaluation.examples import read_examples
-    from sayso.evaluation.predict import Run, write_predictions
+    from sayso.evaluation.predict import Run, read_predictions, write_predictions
     from sayso.evaluation.report import Report, Section, write_report
+    from sayso.evaluation.talkers import in_company
     from sayso.runtime.load import load
 
     if slurp_gold is not None or slurp_predictions is not None:
-        others = (bundle, data, noise, snr, predictions, report, details, live or None)
+        others = (bundle, data, noise, snr, predictions, report, details, live or None, heard)
         return _slurp(slurp_gold, slurp_predictions, as_json=as_json, alone=others == (None,) * len(others))
-    if bundle is None or data is None:
-        raise UsageError("--bundle and --data are needed (or --slurp-gold and --slurp-predictions)")
+    if data is None or (bundle is None) == (heard is None):
+        raise UsageError("--data and either --bundle or --heard are needed (or --slurp-gold and --slurp-predictions)")
     condition = _condition(noise, snr, snr_kind, seed)
     for target in (predictions, report, details):  # an hour of work must not end at a folder that is not there
         if target is not None and (target.is_dir() or not target.parent.is_dir()):
             raise UsageError(f"{target}: cannot be written; name a file in an existing folder")
     examples = read_examples(data)
+    in_company(examples)  # mistakes of the labels come before the work
+    if bundle is None:
+        assert heard is not None
+        if any(item is not None for item in (noise, predictions, report, live or None)):
+            raise UsageError("--heard FILE was understood already: only --data, --details and --json fit it")
+        pairs, streams = read_predictions(heard, examples)
+        if details is not None:
+            write_text(details, [json.dumps(detail(pairs, streams=streams), allow_nan=False, indent=1), "\n"])
+        _show(f"{heard} on {data}", judge(pairs), as_json=as_json)
+        return 0
     model = load(bundle)
     player = _live(model)
     understand = player if live else model.understand

@@ -5,36 +5,45 @@ The headline's names are frozen; these may grow. A figure is None where it does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sayso.core.result import Result
 from sayso.evaluation import metrics, semantics
 from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, rate, ratio
 from sayso.evaluation.costs import accepted, cost_coverage, decided
-from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate, f1, judged_of
+from sayso.evaluation.evaluate import Figures, Pair, compared, confidences, evaluate, f1, judged_of, transcribed
 from sayso.evaluation.live import Trace
 from sayso.evaluation.slices import slices
+from sayso.evaluation.talkers import company_errors, in_company
 from sayso.nlu.calibration import Costs
+from sayso.text.normalise import normalise
 
 _POINTS = 200
 
 
 def details(
-    pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None, traces: Sequence[Trace] = ()
+    pairs: Sequence[Pair],
+    bootstrap: BootstrapConfig | None = None,
+    traces: Sequence[Trace] = (),
+    *,
+    streams: Mapping[str, Sequence[Result]] | None = None,
 ) -> dict[str, Any]:
-    """One JSON object: ``figures`` (the headline), ``more``, ``risk_coverage`` (coverage, risk and confidence by row,
-    200 rows at most), ``cost_coverage`` (coverage, mean cost, confidence), ``latency`` (seconds) and ``slices``.
+    """One JSON object: ``figures`` (the headline), ``more`` with those of ``listened``, ``risk_coverage`` (coverage,
+    risk and confidence by row, 200 rows at most), ``cost_coverage`` (coverage, mean cost, confidence), ``latency``
+    (seconds) and ``slices``.
     """
+    company = in_company([example for example, _ in pairs])
     scores, right, _ = confidences(pairs)
     return {
         "figures": evaluate(pairs, bootstrap),
-        "more": more(pairs, bootstrap),
+        "more": more(pairs, bootstrap) | listened(pairs, bootstrap, streams=streams),
         "risk_coverage": _rows(metrics.risk_coverage(scores, right)),
         "cost_coverage": _rows(cost_coverage(pairs, Costs())),
         "latency": {name: quantiles(values) for name, values in latencies(pairs, traces).items() if values},
-        "slices": slices(pairs, bootstrap=bootstrap),
+        "slices": slices([pair for pair in pairs if pair[0].audio not in company], bootstrap=bootstrap),
     }
 
 
@@ -78,6 +87,34 @@ def more(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Fig
         "cost_accepting": ratio(accepted(pairs, costs), np.ones(len(judged)), bootstrap),
         "false_accepts_per_hour": _false_accepts(judged, bootstrap),
     }
+
+
+def listened(
+    pairs: Sequence[Pair],
+    bootstrap: BootstrapConfig | None = None,
+    *,
+    streams: Mapping[str, Sequence[Result]] | None = None,
+) -> Figures:
+    """Word errors of a kind. ``u_wer`` and ``b_wer`` are over utterances that say which words matter (``biased``): of
+    all other words, and of these. ``cp_wer``, ``orc_wer`` and ``tcp_wer`` are over recordings in which several talk
+    (``talkers``), with intervals over these, ``tcp_wer`` over those with times; ``streams`` says by audio what was
+    heard there, and without it what the first of its utterances is paired with is the one stream.
+    """
+    listed = [pair for pair in transcribed(pairs) if "biased" in pair[0].custom]
+    split = [
+        metrics.biased_word_errors(*compared(*pair), normalise(pair[0].custom["biased"]).split()) for pair in listed
+    ]
+    found: Figures = {
+        name: _errors([counts[place] for counts in split], bootstrap) for place, name in enumerate(("u_wer", "b_wer"))
+    }
+    talks = [
+        company_errors([pairs[row][0] for row in rows], (streams or {}).get(audio) or [pairs[rows[0]][1]])
+        for audio, rows in in_company([example for example, _ in pairs]).items()
+    ]
+    for name in ("cp_wer", "orc_wer", "tcp_wer"):
+        counts = [talk[name] for talk in talks if name in talk]
+        found[name] = ratio([item.errors for item in counts], [item.length for item in counts], bootstrap)
+    return found
 
 
 def latencies(pairs: Sequence[Pair], traces: Sequence[Trace] = ()) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ import numpy as np
 from sayso.core.result import Example, Result
 from sayso.evaluation import metrics
 from sayso.evaluation.bootstrap import BootstrapConfig, Estimate, Ints, general, ratio
+from sayso.evaluation.talkers import in_company
 from sayso.text.normalise import normalise
 
 Pair = tuple[Example, Result]
@@ -43,10 +44,22 @@ def evaluate(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) ->
     return {"n": figures["n"]} | {name: figures[name] for name in FIGURES}
 
 
+def transcribed(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those whose text is known. Utterances of recordings in which several talk are not among them: what was heard
+    there answers for all of them (``talkers.company_errors``)."""
+    company = in_company([example for example, _ in pairs])
+    return [pair for pair in pairs if pair[0].text is not None and pair[0].audio not in company]
+
+
+def compared(example: Example, result: Result) -> tuple[str, str]:
+    """What was said and what was heard, in one spelling."""
+    return normalise(example.text or ""), normalise(result.text)
+
+
 def ratios(pairs: Sequence[Pair], bootstrap: BootstrapConfig | None = None) -> Figures:
     """``n`` and those of ``FIGURES`` that are ratios of counts: quick enough for many groups of utterances; beside them
     ``overconfidence``, the mean confidence less the share of right guesses."""
-    texts = [(normalise(example.text), normalise(result.text)) for example, result in pairs if example.text is not None]
+    texts = [compared(*pair) for pair in transcribed(pairs)]
     judged = judged_of(pairs)
     commands = [pair for pair in judged if not pair[0].negative and pair[0].slots is not None]
     slotted = [pair for pair in judged if pair[0].negative or pair[0].slots is not None]

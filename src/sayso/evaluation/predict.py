@@ -16,15 +16,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from sayso.audio import decode
 from sayso.audio.mix import mix
 from sayso.core.config import Config
-from sayso.core.errors import AudioError
+from sayso.core.errors import AudioError, DataError
 from sayso.core.files import write_text
 from sayso.core.result import Example, Result
 from sayso.evaluation.evaluate import Pair
+from sayso.evaluation.examples import json_rows
 
 Floats = NDArray[np.float32]
 Understand = Callable[[Floats, int], Result]
@@ -100,6 +101,37 @@ class Run:
 def write_predictions(path: str | Path, pairs: Iterable[Pair]) -> Path:
     """JSON lines ``{"audio", "expected": Example without audio, "result": Result}``; the file appears when complete."""
     return write_text(path, (_line(example, result) for example, result in pairs))
+
+
+def read_predictions(path: str | Path, examples: Sequence[Example]) -> tuple[list[Pair], dict[str, list[Result]]]:
+    """What was understood of ``examples``, whoever did: lines ``{"audio", "result"}`` as ``write_predictions`` writes
+    them, the audio as those of ``examples`` or relative to the file; of several talkers a line each.
+
+    Returns pairs with the first result of every recording, and all of them by audio (a talker counts once).
+    ``DataError`` for a line that is none, and for a recording without any.
+    """
+    file = Path(path)
+    names = {Path(example.audio).resolve(): example.audio for example in examples}
+    heard: dict[str, dict[int, Result]] = {}
+    for line, row in json_rows(file):
+        try:
+            result = Result.model_validate(row.get("result"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(["result", *map(str, first["loc"])])
+            raise DataError(f"{file}:{line}: '{place}': {first['msg']}; --predictions writes such lines") from None
+        if not isinstance(row.get("audio"), str):
+            raise DataError(f"{file}:{line}: 'audio' must name the recording, found {row.get('audio')!r}")
+        places = (Path(row["audio"]).resolve(), (file.parent / row["audio"]).resolve())
+        for audio in {names[place] for place in places if place in names}:
+            heard.setdefault(audio, {}).setdefault(result.talker, result)
+    missing = [audio for audio in names.values() if audio not in heard]
+    if missing:
+        raise DataError(
+            f"{file}: says nothing of {len(missing)} recordings, {missing[0]} among them; every one needs a line"
+        )
+    streams = {audio: [found[talker] for talker in sorted(found)] for audio, found in heard.items()}
+    return [(example, streams[names[Path(example.audio).resolve()]][0]) for example in examples], streams
 
 
 def _line(example: Example, result: Result) -> str:

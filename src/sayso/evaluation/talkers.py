@@ -6,6 +6,9 @@ Three ways to say which stream answers for which talker: cpWER lets one stream s
 word said at about the same time (von Neumann et al. 2023, arXiv:2307.11394). All are exact minima. ``meeteval``
 computes the same, and a test says so where it is installed; it comes as C++ to compile, so nothing needs it.
 
+In a labels file, a recording of several talkers is several lines with one ``audio`` and different ``speaker``: an
+utterance each, in the order in which they begin, with ``start`` and ``end`` in seconds where known.
+
 ``N`` words of a stream.
 """
 
@@ -18,8 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sayso.core.result import Word
+from sayso.core.errors import DataError
+from sayso.core.result import Example, Result, Word
 from sayso.evaluation.metrics import word_errors
+from sayso.text.normalise import normalise
 
 Doubles = NDArray[np.float64]
 _MOST_STREAMS = 16
@@ -74,6 +79,76 @@ def orc_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> TalkerErr
         back = [np.moveaxis(option, -1, axis) for axis, option in enumerate(options)]
         best = np.min(back, axis=0) if back else best + len(words)
     return TalkerErrors(int(best[tuple(size - 1 for size in shape)]), length)
+
+
+def in_company(examples: Sequence[Example]) -> dict[str, list[int]]:
+    """The recordings in which several speakers are known to talk: their utterances' places in ``examples``, by audio.
+    ``DataError`` where one of these lacks ``speaker`` or ``text``, or where ``start`` and ``end`` are no times."""
+    places: dict[str, list[int]] = {}
+    for place, example in enumerate(examples):
+        places.setdefault(example.audio, []).append(place)
+    found = {audio: rows for audio, rows in places.items() if len({examples[row].speaker for row in rows} - {None}) > 1}
+    for audio, rows in found.items():
+        for row in rows:
+            if examples[row].speaker is None or examples[row].text is None:
+                raise DataError(f"{audio}: several people talk here; every line of it needs 'speaker' and 'text'")
+            _times(examples[row])
+    return found
+
+
+def company_errors(
+    utterances: Sequence[Example], streams: Sequence[Result], *, collar_s: float = 5.0
+) -> dict[str, TalkerErrors]:
+    """``cp_wer`` and ``orc_wer`` of one recording, ``tcp_wer`` where every utterance has ``start`` and ``end``: its
+    words get shares of that time by their letters. Texts are normalised. ``DataError`` where it is too long for one."""
+    spoken: dict[str, list[Example]] = {}
+    for utterance in utterances:
+        spoken.setdefault(utterance.speaker or "", []).append(utterance)
+    said = {who: [normalise(item.text or "") for item in items] for who, items in spoken.items()}
+    heard = [normalise(stream.text) for stream in streams]
+    try:
+        errors = {
+            "cp_wer": cp_errors([" ".join(texts) for texts in said.values()], heard),
+            "orc_wer": orc_errors([normalise(item.text or "") for item in utterances], heard),
+        }
+        if all(_times(item) for item in utterances):
+            gold = [[word for item in items for word in _spread(item)] for items in spoken.values()]
+            errors["tcp_wer"] = tcp_errors(gold, [_as_said(stream) for stream in streams], collar_s=collar_s)
+    except ValueError as error:
+        raise DataError(f"{utterances[0].audio}: {error}") from None
+    return errors
+
+
+def _times(example: Example) -> tuple[float, float] | None:
+    """``start`` and ``end`` of an utterance, s; None where either is not known."""
+    given = [example.custom.get(name) for name in ("start", "end")]
+    if None in given:
+        return None
+    try:
+        start, end = (float(value or "") for value in given)
+    except ValueError:
+        start, end = 0.0, -1.0
+    if not 0.0 <= start <= end:
+        raise DataError(
+            f"{example.audio}: 'start' and 'end' of an utterance are seconds, the end not before the start; found "
+            f"{given[0]!r} and {given[1]!r}"
+        )
+    return start, end
+
+
+def _spread(example: Example) -> list[Word]:
+    words, (start, end) = normalise(example.text or "").split(), _times(example) or (0.0, 0.0)
+    ends = np.cumsum([0, *map(len, words)]) * (end - start) / max(1, sum(map(len, words))) + start
+    return [Word(text=text, start=ends[place], end=ends[place + 1]) for place, text in enumerate(words)]
+
+
+def _as_said(result: Result) -> list[Word]:
+    """Words as they are compared; one that is written as several ("21") shares its time out."""
+    timed = [
+        Example(audio="", text=word.text, custom={"start": str(word.start), "end": str(word.end)})
+        for word in result.words
+    ]
+    return [word for item in timed for word in _spread(item)]
 
 
 def _cheapest(cost: Sequence[Sequence[int]], missed: Sequence[int], extra: Sequence[int]) -> int:

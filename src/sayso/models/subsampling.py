@@ -40,7 +40,10 @@ class Subsampling(nn.Module):
         return like.new_zeros(batch, sum(self.sizes))
 
     def forward(self, x: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns (B, T/factor, D), frame counts ceil(lengths / factor), and the next state."""
+        """Returns (B, T/factor, D), frame counts ceil(lengths / factor), and the next state; of no features no frames,
+        and the state as it was."""
+        if not x.shape[1]:  # no convolution takes nothing
+            return x.new_zeros(x.shape[0], 0, self.out.out_features), torch.zeros_like(lengths), state
         x = x * length_mask(lengths, x.shape[1])[:, :, None]
         following: list[Tensor] = []
         for before, stage in zip(torch.split(state, list(self.sizes), 1), self.stages, strict=True):

@@ -97,7 +97,7 @@ class Encoder(nn.Module, ABC, Generic[S]):
     def step(
         self, x: Tensor, lengths: Tensor, state: S, context: Context | None = None, final: bool = False
     ) -> tuple[Tensor, Tensor, S]:
-        """The next features of a stream: x (B,8n,F), zero padded where a row's ``lengths`` is shorter (its last).
+        """The next features of a stream, or none: x (B,8n,F), zero where a row's ``lengths`` is shorter (its last).
 
         ``context`` is what the state was made for; None: x is one chunk of it. Returns frames (B,m,D), their counts
         (B,) and the next state. Frames that wait for a look-ahead come with a later step, and with ``final`` at the

@@ -78,7 +78,7 @@ class _Layer(AttentionLayer):
     def forward(self, x: Tensor, look: Look, memory: Memory | None) -> tuple[Tensor, Memory]:
         x, seen, kept = self.attention(x + 0.5 * self.first(x), look, memory)
         x = x + self.dropout(seen)
-        if self.convolution is not None:
+        if self.convolution is not None and x.shape[1]:
             convolved, kept.conv = self.convolution(x, None if memory is None else memory.conv, look.real)
             x = x + convolved
         x = x + 0.5 * self.second(x)

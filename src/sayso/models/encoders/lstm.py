@@ -73,6 +73,8 @@ class LstmLayer(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B,T,inputs), h (B,D), c (B,H); returns outputs (B,T,D) and the last h and c."""
+        if not x.shape[1]:
+            return x.new_zeros(x.shape[0], 0, self.project.out_features), h, c
         out = []
         for coming in self.input_norm(self.input(x)).unbind(1):
             i, f, g, o = (coming + self.recurrent_norm(self.recurrent(h))).chunk(4, -1)

@@ -172,7 +172,7 @@ class Pretrained(Encoder[NoState]):
         last = self._frames(lengths.clamp(min=1)).clamp(max=heard.shape[1]) - 1
         place = torch.arange(count, device=heard.device)[None].minimum(last[:, None])
         rows = heard.gather(1, place[:, :, None].expand(-1, -1, heard.shape[2]))
-        pooled: Tensor = rows.reshape(len(rows), -1, PER_FRAME, rows.shape[2]).mean(2)
+        pooled: Tensor = rows.reshape(len(rows), count // PER_FRAME, PER_FRAME, rows.shape[2]).mean(2)
         return pooled
 
     def _heard(self, **given: Tensor) -> list[Tensor]:
@@ -190,7 +190,7 @@ class Pretrained(Encoder[NoState]):
     def _samples(self, row: Tensor, length: int) -> Tensor:
         """The samples of a row (T,160), by mean and deviation where the source wants them so."""
         samples = row[:length].flatten()
-        if self.config.normalise:
+        if self.config.normalise and len(samples):
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
         return nn.functional.pad(samples, (0, max(0, _LEAST - len(samples))))
 
