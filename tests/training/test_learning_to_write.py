@@ -3,6 +3,8 @@ them."""
 
 from __future__ import annotations
 
+import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,23 @@ def test_the_two_recipes_differ_in_nothing_else() -> None:
     assert written.data.written and not spoken.data.written
     data = written.data.model_copy(update={"written": False})
     assert written.model_copy(update={"name": spoken.name, "data": data}) == spoken
+
+
+def test_two_runs_are_compared_from_their_folders(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, written in (("spoken", False), ("written", True)):
+        run(recipe(folder, written=written), tmp_path / name, lambda text: None)
+    texts = ["call me at ten past four", "one of them please", "pay three dollars"]  # the second was heard in training
+    write([make_cut(text[:3], folder / f"{n:02}.wav", text) for n, text in enumerate(texts)], tmp_path / "known.jsonl")
+    bench = Path(__file__).parents[2] / "benchmarks" / "written_model.py"
+    monkeypatch.syspath_prepend(str(bench.parent))
+    places = [f"--{name}={tmp_path / name}" for name in ("spoken", "written")]
+    main = runpy.run_path(str(bench))["main"]
+    main([*places, f"--data={tmp_path / 'known.jsonl'}", f"--train={folder / 'train.jsonl'}", "--show=1"])
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert [row["value"] for row in rows if row["metric"] == "count"] == [2, 2, 1, 1]
+    control = [row["value"] for row in rows if row["case"].startswith("rules on the true words")]
+    assert control[:2] == [1.0, 1.0] and "true    Call me at 4:10" in shown.err
+    assert {"heard, then rules", "written by the network", "no rules"} <= {row["case"] for row in rows}
