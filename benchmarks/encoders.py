@@ -7,7 +7,8 @@ encoders have the Conformer's number of parameters within 3%. Each is trained by
 and steps: as many steps as the Conformer takes in `--minutes` on this machine, measured first, or `--steps`. WER is
 greedy CTC over dev sets of real people in the streaming context, and a ratio to the Conformer on the same utterances;
 intervals are 95% bootstraps over utterances, of one training run each. `valid_wer` is on held-out parts of the
-corpus. `ms_per_step` is training time. With `--predictors`, transducers that differ in the prediction network alone
+corpus; `ctc_nats_per_token`, the CTC loss there, tells encoders apart before they write words. `ms_per_step` is
+training time. With `--predictors`, transducers that differ in the prediction network alone
 (every one in the table, the stateless one as the reference) are trained the same way; `nats_per_token` is their
 transducer loss on the dev sets, `transducer_wer` what their greedy search reads there. A folder given again goes on
 where it stopped. One JSON line per figure.
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from typing import Any
 import torch
 from _lines import emit
 from _wer import SETS, Floats, dev_set, encoded, greedy_edits
+from torch import Tensor
 
 from sayso.core.config import parse
 from sayso.evaluation.bootstrap import ratio
-from sayso.losses import transducer_loss
+from sayso.losses import ctc_loss, transducer_loss
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.predictors import PREDICTORS
 from sayso.text.tokenizer import Tokenizer
@@ -52,6 +55,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "lstm": ({"kind": "lstm", **SMALL, "layers": 4}, "hidden"),
 }
 Dev = dict[str, tuple[list[str], list[Floats]]]
+Surprise = Callable[[SpeechModel, Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
         steps, seconds = taken(plan.train("probe", {"encoder": reference}, steps=PROBE_STEPS))
         plan.training["steps"] = max(PROBE_STEPS, round(minutes * 60 * steps / seconds))
         print(f"{minutes} minutes hold {plan.training['steps']} steps of the reference", file=sys.stderr)
-    target, found = parameters(reference), {}
+    target = parameters(reference)
+    found: dict[str, Any] = {}
+    nats: dict[str, Any] = {}
     for name, (settings, knob) in CASES.items():
         chosen = sized(settings, knob, target)
         folder = plan.train(name, {"encoder": chosen})
@@ -140,26 +146,43 @@ def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
         emit(BENCH, name, "steps", float(steps))
         emit(BENCH, name, "ms_per_step", 1000 * seconds / steps)
         emit(BENCH, name, "valid_wer", valid_wer(folder))
+        loaded = load_checkpoint(folder / "model")
         found[name] = judge(folder, dev)
-        compare(name, REFERENCE, "wer", found[name], None if name == REFERENCE else found[REFERENCE])
+        nats[name] = {dev_name: surprise(*loaded, recordings, by_ctc) for dev_name, recordings in dev.items()}
+        for metric, figures in (("wer", found), ("ctc_nats_per_token", nats)):
+            compare(name, REFERENCE, metric, figures[name], None if name == REFERENCE else figures[REFERENCE])
 
 
 @torch.no_grad()
 def surprise(
-    model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]]
+    model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]], loss_of: Surprise
 ) -> tuple[list[float], list[float]]:
-    """Nats and tokens of each utterance under the transducer; what cannot be spelled is left out."""
+    """Nats and tokens of each utterance under a loss; what cannot be spelled, or has no path, is left out."""
     texts, features = dev
     nats, counts = [0.0] * len(texts), [0.0] * len(texts)
     for group, frames, sizes in encoded(model, features, model.encoder.default_context):
         for row, index in enumerate(group):
             tokens = torch.tensor([tokenizer.encode(texts[index])], dtype=torch.int64)
-            length = torch.tensor([tokens.shape[1]])
-            logits = model.joiner(frames[row : row + 1, : sizes[row]], model.predictor(tokens))
-            loss = transducer_loss(logits, tokens, torch.tensor([sizes[row]]), length, reduction="none")
-            if tokens.shape[1] and bool(torch.isfinite(loss).all()):
-                nats[index], counts[index] = float(loss), float(length)
+            if not tokens.shape[1]:
+                continue
+            loss = loss_of(model, frames[row : row + 1, : sizes[row]], tokens)
+            if math.isfinite(loss):
+                nats[index], counts[index] = loss, float(tokens.shape[1])
     return nats, counts
+
+
+def by_ctc(model: SpeechModel, frames: Tensor, tokens: Tensor) -> float:
+    """-ln P(tokens (1,U) | frames (1,T,D)) by the CTC head."""
+    rows = model.ctc(frames)
+    lengths = torch.tensor([rows.shape[1]]), torch.tensor([tokens.shape[1]])
+    return float(ctc_loss(rows, tokens, *lengths, reduction="none", zero_infinity=False))
+
+
+def by_transducer(model: SpeechModel, frames: Tensor, tokens: Tensor) -> float:
+    """Likewise by predictor and joiner."""
+    logits = model.joiner(frames, model.predictor(tokens))
+    lengths = torch.tensor([frames.shape[1]]), torch.tensor([tokens.shape[1]])
+    return float(transducer_loss(logits, tokens, *lengths, reduction="none"))
 
 
 def predictors(plan: Plan, dev: Dev) -> None:
@@ -171,7 +194,7 @@ def predictors(plan: Plan, dev: Dev) -> None:
         weights = {**plan.training["weights"], "ctc": 0.3, "transducer": 0.7}
         folder = plan.train(f"{kind} predictor", model, weights=weights)
         loaded = load_checkpoint(folder / "model")
-        found[kind] = {name: surprise(*loaded, recordings) for name, recordings in dev.items()}
+        found[kind] = {name: surprise(*loaded, recordings, by_transducer) for name, recordings in dev.items()}
         read[kind] = judge(folder, dev, by=transducer_greedy)
         for metric, figures in (("nats_per_token", found), ("transducer_wer", read)):
             compare(f"{kind} predictor", STATELESS, metric, figures[kind],
