@@ -57,7 +57,7 @@ def figures(text: str) -> tuple[str, ...]:
     words = text.split()
     return tuple(
         f"{word} {after}" if after in ("am", "pm") else word
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip(words, [*words[1:], ""], strict=False)  # of nothing heard there is no word
         if any(char.isnumeric() for char in word)
     )
 

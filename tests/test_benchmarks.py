@@ -242,6 +242,7 @@ def test_what_writes_is_judged_on_what_it_did_not_hear_and_rules_on_the_truth_ar
 ) -> None:
     bench = runpy.run_path(str(FOLDER / "written_model.py"))
     assert bench["figures"]("Pay $5.20 at 7:05 pm and 2½ hours later am I six") == ("$5.20", "7:05 pm", "2½")
+    assert bench["figures"]("") == ()
     said = ["wake me at a quarter to six", "it costs five dollars", "make it six percent brighter", "stop it", "go"]
     spoken = [
         "wake me at a quarter to six",
