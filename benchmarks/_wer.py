@@ -91,6 +91,15 @@ def greedy_edits(
 ) -> list[EditCounts]:
     """Word errors in each recording of ``dev``, read greedily ``by`` CTC (None) or by someone else."""
     texts, features = dev
+    heard = greedy_texts(model, tokenizer, features, context, by)
+    return [word_errors(*pair) for pair in zip(texts, heard, strict=True)]
+
+
+@torch.no_grad()
+def greedy_texts(
+    model: SpeechModel, tokenizer: Tokenizer, features: list[Floats], context: Context, by: Reader | None = None
+) -> list[str]:
+    """What is read greedily in each recording, features (T, mels), ``by`` CTC (None) or by someone else."""
     heard = [""] * len(features)
     for group, frames, counts in encoded(model, features, context):
         if by is None:
@@ -99,7 +108,7 @@ def greedy_edits(
             found = [tokenizer.decode(tokens) for tokens in by(model, frames, torch.tensor(counts))]
         for index, text in zip(group, found, strict=True):
             heard[index] = text
-    return [word_errors(*pair) for pair in zip(texts, heard, strict=True)]
+    return heard
 
 
 def checkpoint(run: Path) -> Path:

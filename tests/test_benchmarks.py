@@ -16,6 +16,7 @@ import soundfile as sf
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from sayso.core.errors import DataError
 from sayso.core.result import Intent, Result, Slot
 from sayso.evaluation.examples import read_examples
 from sayso.models.encoders.conformer import ConformerConfig
@@ -257,3 +258,37 @@ def test_a_network_of_words_says_the_domain_and_nothing_else() -> None:
             said.add(normalise(text))
         paths += [(target, f"{text} {word}") for target, word in onwards.get(state, [])]
     assert said == {utterance.text for utterance in sample(domain, 500, seed=0)}
+
+
+def test_what_writes_is_judged_on_what_it_did_not_hear_and_rules_on_the_truth_are_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = runpy.run_path(str(FOLDER / "written_model.py"))
+    assert bench["figures"]("Pay $5.20 at 7:05 pm and 2½ hours later am I six") == ("$5.20", "7:05 pm", "2½")
+    assert bench["figures"]("") == ()
+    said = ["wake me at a quarter to six", "it costs five dollars", "make it six percent brighter", "stop it", "go"]
+    spoken = [
+        "wake me at a quarter to six",
+        "it costs nine dollars",
+        "make it six percent bright",
+        "stop at ten pm",
+        "go",
+    ]
+    written = ["Wake me at 5:45", "It costs $5", "Make it 60% brighter", "Stop it", "Go 5"]
+    bench["compare"](said, spoken, written)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = {(row["case"], row["metric"], row["ratio_to"]): row["value"] for row in rows}
+    ruled, network, control, bare = (bench[name] for name in ("RULED", "NETWORK", "CONTROL", "BARE"))
+    assert [found[name, "exact_text", None] for name in (ruled, network, control, bare)] == [0.4, 0.6, 1, 0.2]
+    numbers = [found[name, "exact_numbers", None] for name in (ruled, network, control, bare)]
+    assert numbers == pytest.approx([2 / 3, 2 / 3, 1, 0], abs=1e-4)
+    assert found[f"{network}/money", "exact_numbers", None] == 1 and found[f"{ruled}/money", "exact_numbers", None] == 0
+    assert [found[name, "numbers_made_up", None] for name in (ruled, network, control, bare)] == [0.5, 0.5, 0, 0]
+    assert found[network, "exact_text", ruled] == 1.5 and found["recordings with numbers", "count", None] == 3
+    for name, texts in (("train", ["stop it", "Go!"]), ("known", ["go", "It costs $5"])):
+        lines = [json.dumps({"audio": f"{text[:2]}.wav", "text": text}) + "\n" for text in texts]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    ((audio, text),) = bench["unheard"](tmp_path / "known.jsonl", tmp_path / "train.jsonl")
+    assert text == "it costs five dollars" and Path(audio) == tmp_path / "It.wav"
+    with pytest.raises(DataError, match="every sentence occurs in"):
+        bench["unheard"](tmp_path / "train.jsonl", tmp_path / "train.jsonl")

@@ -38,6 +38,7 @@ from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.text.disfluency import fluent
+from sayso.text.display import display
 from sayso.text.lexicon import Lexicon
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
@@ -129,13 +130,13 @@ def gather(
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
             name = f"{part.name}, copy {copy}" if copy else part.name
             banks.append(make(part.train, name, copy, source))
-            found = list(_items(banks, source, tokenizer, model, left_out, tuple(coarse)))
+            found = list(_items(banks, source, tokenizer, model, left_out, tuple(coarse), data.written))
             train += found
             weights += [source.weight] * len(found)
             heard.update(m.intent for m in map(banks[-1].meta, range(len(banks[-1]))) if m.intent is not None)
         if len(part.valid) and not source.unlabelled:
             banks.append(make(part.valid, f"{part.name}, valid"))
-            valid += _items(banks, source, tokenizer, model, left_out, tuple(coarse))
+            valid += _items(banks, source, tokenizer, model, left_out, tuple(coarse), data.written)
     _check_intents(model.heads, heard, coarse, say)
     if left_out:
         say("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.most_common()))
@@ -232,6 +233,7 @@ def _items(
     model: ModelConfig,
     left_out: Counter[str],
     coarse: Sequence[str],
+    written: bool,
 ) -> Iterator[Item]:
     """The usable clips of the last bank."""
     bank = banks[-1]
@@ -242,7 +244,7 @@ def _items(
     for index in range(len(bank)):
         meta, frames = bank.meta(index), bank.frames(index)
         text = normalise(meta.text) if source.transcripts and not source.unlabelled else ""
-        tokens = tuple(tokenizer.encode(text))
+        tokens = tuple(tokenizer.encode(display(text) if written else text))
         intent, tags = _meaning(meta, text, source, tokenizer, model.heads, coarse)
         tree = () if grammar is None else _tree(meta, text, source, grammar, tokenizer)
         problem = _problem(tokens, frames, model.ctc_rate, useful=source.unlabelled or intent >= 0 or bool(tree))

@@ -67,12 +67,14 @@ class Source(Config):
 class DataConfig(Config):
     """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it
     on). ``synthetic_share`` of every batch's speech is then synthetic, whatever the sources hold; None: as it comes.
-    ``refinements`` are the later versions of the intents' schema: clips may carry labels of any of them."""
+    ``refinements`` are the later versions of the intents' schema: clips may carry labels of any of them. ``written``:
+    the network learns to write what was said as ``text/display.py`` shows it ("5:45"), and so does the tokenizer."""
 
     train: tuple[Source, ...] = ()
     synthetic_share: float | None = Field(default=None, ge=0, le=1)
     refinements: tuple[Refinement, ...] = ()
     tokenizer_text: tuple[str, ...] = ()
+    written: bool = False
     cache: str = "runs/cache"
     processes: int = 2
 

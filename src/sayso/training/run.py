@@ -20,6 +20,7 @@ from sayso.core.errors import ConfigError, DataError, require
 from sayso.core.files import whole
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.growth import deepen, quicken
+from sayso.text.display import display
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 from sayso.training.data import Part, described, differing_keys, feature_statistics, gather, read_parts, transcripts
@@ -67,6 +68,11 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     model, tokenizer = _model(settings, folder, parts)
     if settings.training.at_most().phone_ctc > 0 and model.phones is None:
         raise ConfigError("training.weights.phone_ctc needs a head for phones; set model.phones = true beside it")
+    if settings.data.written and (model.config.heads.tags or model.config.decoder is not None):
+        raise ConfigError(
+            "data.written: tags and decoders are about words as they are spoken, and cannot be learnt beside written "
+            "ones; remove model.heads.tags and model.decoder, or data.written"
+        )
     corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
     if settings.init is None and model.encoder.config.hears == "features":
         mean, scale = feature_statistics(corpus)
@@ -170,6 +176,8 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
         tokenizer = Tokenizer.load(path)
     else:
         texts = [*transcripts(parts), *_extra(settings.data)]
+        if settings.data.written:
+            texts = [display(text) for text in texts]
         try:
             tokenizer = train_tokenizer(texts, path, vocab=settings.model.vocab)
         except RuntimeError as error:
