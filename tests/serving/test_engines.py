@@ -9,7 +9,6 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_service import Server, eventually, pcm16, serving, timeless
+from live_service import Server, certify, eventually, pcm16, serving, timeless
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
@@ -105,11 +104,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With TLS, and with admission by what was measured."""
     if shutil.which("openssl") is None:
         pytest.skip("needs the program openssl to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    certificate, key = certify(tmp_path_factory.mktemp("tls"))
     limits = {"admission": "measured", "streams": 1000}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate))
