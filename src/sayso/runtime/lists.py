@@ -121,7 +121,7 @@ def looked_up(
         known = [(slot, found.get(place)) for place, slot in _open(slots, indexes)]
         entries = {id(slot): entry for slot, entry in known if entry is not None and entry.known}
         return tuple(
-            slot.model_copy(update={"value": entries[id(slot)].value, "source": f"list:{slot.name}"})
+            slot.model_copy(update={"value": entries[id(slot)].value, "source": f"list:{slot.name}", "ambiguous": ()})
             if id(slot) in entries
             else slot
             for slot in slots
