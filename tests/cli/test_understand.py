@@ -135,7 +135,7 @@ def test_listening_gives_one_result_per_utterance(tones: Any, bundle: str) -> No
         yield from np.split(sound, range(1600, len(sound), 1600))
 
     endpointer = Endpointer(EndpointConfig(complete_silence_ms=400), Loud())
-    results = list(hear(load(bundle), blocks(), endpointer))
+    results = list(hear(load(bundle).stream, blocks(), endpointer))
     assert [result.text for result in results if result.final] == said
     assert any(not result.final for result in results)
     assert results[-1].timing.audio_s < 6  # an utterance is heard alone, not everything since the beginning

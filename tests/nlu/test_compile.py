@@ -209,8 +209,9 @@ def test_an_open_slot_may_have_a_type(letters: Letters, tmp_path: Path) -> None:
     save_automaton(automaton, tmp_path)
     for known in (automaton, load_automaton(tmp_path)):
         said = ("wake me at a quarter to six", "wake me at dawn", "up half past six")
-        values = [match(known, letters, text)[0][1][0].value for text in said]
-        assert values == ["5:45", "dawn", "half past six"]
+        slots = [match(known, letters, text)[0][1][0] for text in said]
+        assert [slot.value for slot in slots] == ["5:45", "dawn", "half past six"]
+        assert [slot.ambiguous for slot in slots] == [("05:45", "17:45"), (), ()]
     with pytest.raises(DomainError, match="its type can be open, number, time, date, duration"):
         parse_domain(
             "intents: {add: {data: [{sentences: ['add {item}']}]}}\nlists: {item: {wildcard: true}}\n"

@@ -72,6 +72,9 @@ def test_an_open_slot_with_a_type_has_a_typed_value(tones: Any, tmp_path: Path) 
     slots = [typed.understand(tones.say(text)).slots[0] for text in ("call nine", "call bob")]
     assert [(slot.value, slot.text) for slot in slots] == [("9", "nine"), ("bob", "bob")]
     assert opened(tones, tmp_path, None).understand(tones.say("call nine")).slots[0].value == "nine"
+    timed = opened(tones, tmp_path, None, domain=OPEN + "sayso: {slots: {who: {type: time}}}\n")
+    (slot,) = timed.understand(tones.say("call nine")).slots
+    assert (slot.value, slot.ambiguous) == ("9:00", ("09:00", "21:00"))
 
 
 def test_a_damaged_model_is_said(tones: Any, tmp_path: Path) -> None:

@@ -116,6 +116,15 @@ def pcm16(samples: NDArray[np.float32]) -> bytes:
     return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2").tobytes()
 
 
+def certify(folder: Path) -> tuple[Path, Path]:
+    """A fresh certificate for loopback, and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
 def eventually(what: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait until something is so."""
     until = time.monotonic() + within_s

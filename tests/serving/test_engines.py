@@ -9,17 +9,16 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
 
 import numpy as np
 import pytest
-from live_service import Server, eventually, pcm16, serving, timeless
+from live_service import Server, certify, eventually, pcm16, serving, timeless
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
@@ -27,10 +26,11 @@ from sayso.core.result import Result
 from sayso.decoding.open_words import OpenWords
 from sayso.runtime.load import load
 from sayso.runtime.model import Model
+from sayso.runtime.stream import Stream
 from sayso.serving import engine, pool
 from sayso.serving.client import Client, ServiceError
 from sayso.serving.refusal import Refusal
-from sayso.serving.wire import HEADER, Frame, Kind, Opening, Unpacker, pack
+from sayso.serving.wire import HEADER, LARGEST, Frame, Kind, Opening, Said, Unpacker, pack
 
 Speech = dict[str, NDArray[np.float32]]
 NAME = "turn-on-the-kitchen-lights"
@@ -43,6 +43,8 @@ def test_frames_come_out_as_they_went_in() -> None:
         unpacker = Unpacker()
         found = [f for at in range(0, len(whole), size) for f in unpacker.feed(whole[at : at + size])]
         assert found == frames
+    with pytest.raises(ValueError, match="longer than any"):
+        list(Unpacker().feed(HEADER.pack(LARGEST + 1, Kind.RESULT, 1)))
 
 
 def restarts(service: Server) -> float:
@@ -105,11 +107,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With TLS, and with admission by what was measured."""
     if shutil.which("openssl") is None:
         pytest.skip("needs the program openssl to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    certificate, key = certify(tmp_path_factory.mktemp("tls"))
     limits = {"admission": "measured", "streams": 1000}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(certificate))
@@ -203,6 +201,45 @@ def test_a_crowd_that_ends_at_once_does_not_silence_an_engine(
     assert [said[place].stream for place in results] == list(order)
     for before, after in itertools.pairwise(results):
         assert Kind.STATS in {frame.kind for frame in said[before:after]}
+
+
+def test_streams_step_together_and_fail_alone(
+    home: Model, speech: Speech, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One encoder run for all that are ready; where one breaks it, the others still get what they are owed."""
+    steps, broken = [], []
+    step_many = Model.step_many
+
+    def breaking(model: Model, streams: Sequence[Stream]) -> int:
+        steps.append(len(streams))
+        if broken[0] in streams:
+            raise RuntimeError("what a recording says")
+        return step_many(model, streams)
+
+    monkeypatch.setattr(Model, "step_many", breaking)
+    inbox: Any = queue.SimpleQueue()
+    said: list[Frame] = []
+    unpacker = Unpacker()
+    works = engine.Engine(inbox, lambda data: said.extend(unpacker.feed(data)))
+    works._models[1] = home
+    opening = Opening(edition=1, sample_rate=16000, partials=False).model_dump_json().encode()
+    sound = speech[NAME].astype("<f4").tobytes()
+    for stream in (1, 2, 3):
+        for kind, payload in ((Kind.OPEN, opening), (Kind.FLOAT, sound), (Kind.END, b"")):
+            works._handle((0.0, Frame(kind, stream, payload)))
+    broken.append(works._lives[2].stream)  # type: ignore[union-attr]
+    thread = threading.Thread(target=works.run)
+    thread.start()
+    eventually(lambda: sum(frame.kind in (Kind.DONE, Kind.FAILED) for frame in said) == 3, 300)
+    inbox.put(None)
+    thread.join()
+    assert steps[:4] == [3, 1, 1, 1] and max(steps[4:]) == 2
+    ends = {frame.stream: frame for frame in said if frame.kind in (Kind.RESULT, Kind.FAILED)}
+    assert {stream: frame.kind for stream, frame in ends.items()} == {1: Kind.RESULT, 2: Kind.FAILED, 3: Kind.RESULT}
+    for stream in (1, 3):
+        assert Said.model_validate_json(ends[stream].payload).result.text == "turn on the kitchen lights"
+    assert b"internal" in ends[2].payload
+    assert b"recording" not in ends[2].payload and "recording" not in capsys.readouterr().err
 
 
 def test_an_engine_is_warm_with_its_dictionary() -> None:

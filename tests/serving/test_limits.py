@@ -6,12 +6,14 @@ One service with keys and narrow limits, whose bundle is a copy that the tests e
 from __future__ import annotations
 
 import asyncio
+import hmac
 import io
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sayso.core.bundle import copy_bundle, read_bundle, resolve, write_bundle
 from sayso.core.result import Result
 from sayso.serving import guard
-from sayso.serving.auth import SUBPROTOCOL, hashed, new_key
+from sayso.serving.auth import SUBPROTOCOL, Gate, hashed, new_key
 from sayso.serving.client import ServiceError
+from sayso.serving.refusal import Refusal
 from sayso.serving.schema import ErrorMessage, read_server
 
 KEYS = {name: new_key("panel")[0] for name in ("old", "new", "expired", "other", "admin")}
@@ -81,7 +84,8 @@ def strict(place: Path) -> Iterator[Server]:
 def ws(server: Server, key: str | None = "new", **options: Any) -> Any:
     headers = {} if key is None else {"Authorization": f"Bearer {KEYS[key]}"}
     headers |= options.pop("headers", {})
-    return connect(f"ws://127.0.0.1:{server.port}/v1/stream", additional_headers=headers, proxy=None, **options)
+    url = f"ws://127.0.0.1:{server.port}/v1/stream" + options.pop("query", "")
+    return connect(url, additional_headers=headers, proxy=None, **options)
 
 
 def free(server: Server) -> None:
@@ -128,6 +132,25 @@ def test_keys(strict: Server, truth: dict[str, Result]) -> None:
     assert refused.value.code == "forbidden"
 
 
+def test_keys_are_compared_in_the_same_time(strict: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever key it is, and whether it is one: every hash is compared, whole."""
+    compared: list[tuple[str, str]] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    gate = Gate(strict.config.auth)
+    known = [key.hash for key in strict.config.auth.keys]
+    for shown in (KEYS["old"], KEYS["admin"], "nonsense"):
+        compared.clear()
+        with suppress(Refusal):
+            gate.client({"authorization": f"Bearer {shown}"}, "127.0.0.1")
+        assert compared == [(hashed(shown), key) for key in known]
+    assert gate.client({"authorization": f"token {KEYS['new']}"}, "127.0.0.1").name == "panel"
+
+
 def test_keys_and_pages_before_the_upgrade(strict: Server) -> None:
     async def status(key: str | None, **options: Any) -> int:
         try:
@@ -138,11 +161,13 @@ def test_keys_and_pages_before_the_upgrade(strict: Server) -> None:
 
     async def all_of_them() -> None:
         assert await status(None) == 401
+        assert await status("new", query="?token=" + KEYS["new"]) == 400
         own = f"http://127.0.0.1:{strict.port}"
         for origin, answer in ((own, 101), ("https://home.example", 101), ("https://evil.example", 403), ("null", 403)):
             assert await status("new", origin=origin) == answer
         async with ws(strict, None, subprotocols=["sayso.v1", SUBPROTOCOL + KEYS["new"]]) as link:
             assert link.subprotocol == "sayso.v1"
+            assert link.protocol.extensions == []  # none that blows a message up: compression is not spoken
 
     asyncio.run(all_of_them())
     free(strict)
@@ -199,7 +224,7 @@ def test_what_is_too_much(strict: Server, speech: dict[str, NDArray[np.float32]]
             strict.client(KEYS["new"]).understand(body)
         assert refused.value.code == code and "/proc" not in str(refused.value)
     many = {"area": ["sauna"] * 501}
-    for lists in (many, {"area": ["x" * 101]}):
+    for lists in (many, {"area": ["x" * 101]}, {f"list {number}": ["x"] for number in range(17)}):
         with pytest.raises(ServiceError) as refused:
             strict.client(KEYS["new"]).understand(RECORDING, lists=lists)  # type: ignore[arg-type]
         assert refused.value.code == "too_large"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -17,12 +20,13 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from live_service import ROOT, eventually, pcm16
+from live_service import ROOT, certify, eventually, pcm16
 from numpy.typing import NDArray
 from other_clients import VoskClient, raw
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from sayso.core.bundle import copy_bundle, read_bundle, resolve, write_bundle
 from sayso.core.result import Result
 from sayso.serving.auth import hashed
 from sayso.serving.client import Client, ServiceError
@@ -53,11 +57,13 @@ scopes = ["understand", "metrics", "admin"]
 class Process:
     """``sayso serve`` in a process of its own, with its log in a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str, bundle: str = "home") -> None:
+        """``more``: lines that come first in its configuration."""
         self.folder, self.usage, self.log = folder, folder / "usage.db", folder / "log"
-        (folder / "serve.toml").write_text(CONFIG.format(usage=self.usage, hash=hashed(KEY)))
+        text = "\n".join((*more, CONFIG.format(usage=self.usage, hash=hashed(KEY))))
+        (folder / "serve.toml").write_text(text)
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-        command = [sys.executable, "-m", "sayso.cli.main", "serve", "--bundle", "home"]
+        command = [sys.executable, "-m", "sayso.cli.main", "serve", "--bundle", bundle]
         command += ["--config", str(folder / "serve.toml"), "--port", "0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=environment, cwd=folder)
@@ -80,8 +86,8 @@ class Process:
 
 
 @contextmanager
-def command(folder: Path) -> Iterator[Process]:
-    found = Process(folder)
+def command(folder: Path, *more: str, bundle: str = "home") -> Iterator[Process]:
+    found = Process(folder, *more, bundle=bundle)
     try:
         yield found
     finally:
@@ -265,6 +271,43 @@ def _usage(path: Path) -> list[dict[str, Any]]:
     with sqlite3.connect(path) as base:
         base.row_factory = sqlite3.Row
         return [dict(row) for row in base.execute("SELECT * FROM usage")]
+
+
+def test_a_hangup_loads_bundles_and_the_certificate_again(tmp_path: Path) -> None:
+    """What is new and whole is taken; what is damaged changes nothing, and the service goes on."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl to make a certificate")
+    place = tmp_path / "copy.bundle"
+    copy_bundle(read_bundle(resolve("home")), place)
+    whole = read_bundle(place)
+    files = {name: whole.file(name) for name in whole.manifest.files}
+    certificate, key = certify(tmp_path)
+    lines = (f'tls_certificate = "{certificate}"', f'tls_key = "{key}"')
+    with command(tmp_path, *lines, bundle=f"copy={place}") as found:
+        port = int(found.url.rpartition(":")[2])
+
+        def hangup(outcomes: list[str]) -> str:
+            """The certificate that is shown after it, once this many things were tried with these outcomes."""
+            before = len(_reloads(found))
+            found.process.send_signal(signal.SIGHUP)
+            eventually(lambda: len(_reloads(found)) == before + 2, 300)
+            assert [line["outcome"] for line in _reloads(found)[before:]] == outcomes
+            return ssl.get_server_certificate(("127.0.0.1", port))
+
+        first = ssl.get_server_certificate(("127.0.0.1", port))
+        certify(tmp_path)
+        manifest = write_bundle(whole.manifest.model_copy(update={"description": "another"}), files, place)
+        second = hangup(["ok", "ok"])
+        assert second == certificate.read_text() != first
+        assert _reloads(found)[-1]["version"] == manifest.sha256[:12]
+        key.write_text("no key")
+        (place / "ctc.onnx").write_bytes(files["ctc.onnx"][:-1] + b"!")
+        assert hangup(["failed", "failed"]) == second
+
+
+def _reloads(found: Process) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in found.said().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == "reload"]
 
 
 def test_wrong_settings_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

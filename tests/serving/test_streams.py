@@ -87,6 +87,10 @@ def test_lists_of_a_request_take_effect_for_it_alone(service: Server, home: says
     assert {slot.name: slot.value for slot in result.slots} == {"area": "Room 7"}
     assert timeless(result) == timeless(home.understand(recording, lists=lists))
     assert service.client().understand(recording).applied.lists == {}
+    milk = ROOT / "examples" / "add-oat-milk-to-the-shopping-list.flac"  # an open slot, whatever it hears
+    (heard,) = service.client().understand(milk).slots
+    (found,) = service.client().understand(milk, lists={"item": [(heard.text, "Article 7")]}).slots
+    assert (heard.source, found.value, found.source) == ("open", "Article 7", "list:item")
     with pytest.raises(ServiceError, match="has no list 'aera'; did you mean 'area'") as wrong:
         service.client().understand(recording, lists={"aera": ["sauna"]})
     assert wrong.value.status == 400 and wrong.value.code == "bad_request"

@@ -54,6 +54,25 @@ def test_a_locked_file_costs_rows_and_no_time(tmp_path: Path) -> None:
     assert dropped > 0 and count(path) + dropped == 2000
 
 
+def test_a_full_disk_costs_rows_and_leaves_the_file_whole(tmp_path: Path) -> None:
+    """SQLite's own bound on a file stands in for the disk's: the error is the same. With room again rows are kept."""
+    path = tmp_path / "usage.db"
+    usage = Usage(path, 5000)
+    (pages,) = usage._base.execute("PRAGMA page_count").fetchone()
+    usage._base.execute(f"PRAGMA max_page_count={pages + 2}")
+    for number in range(1000):
+        usage.put(row(number))
+    eventually(lambda: usage._queue.empty() and usage._dropped > 0)
+    usage._base.execute("PRAGMA max_page_count=100000")
+    for number in range(100):
+        usage.put(row(number))
+    usage.close()
+    dropped = usage.take_dropped()
+    assert 0 < dropped <= 1000 and count(path) + dropped == 1100 and count(path) >= 100
+    with sqlite3.connect(path) as base:
+        assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="usage records cannot be kept here"):
         Usage(tmp_path / "none" / "usage.db", 10)

@@ -19,7 +19,7 @@ from sayso.text.display import display
 from sayso.text.normalise import normalise
 from sayso.text.numbers import NUMBER_WORDS, ORDINAL_WORDS, number_words, ordinal_words
 from sayso.text.wetext import WetextWriter
-from sayso.text.written import RULES, Written, slot_value, value_of
+from sayso.text.written import RULES, Written, slot_readings, slot_value, value_of
 from sayso.text.written_dates import MONTHS
 
 HERE = Path(__file__).parent
@@ -168,6 +168,8 @@ def test_days_from_today(said: str, today: str, value: str, readings: tuple[str,
 
 def test_slot_values_are_typed_where_a_type_says_so() -> None:
     assert slot_value("a quarter to six", "time") == "5:45"
+    assert slot_readings("a quarter to six", "time") == ("5:45", ("05:45", "17:45"))
+    assert slot_readings("a quarter to six in the evening", "time") == ("17:45", ())
     assert slot_value("a quarter to six", None) == "a quarter to six"
     assert slot_value("sixteen ounce", "open") == "sixteen ounce"
     assert slot_value("olive oil", "number") == "olive oil"

@@ -13,7 +13,6 @@ from sayso.core.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
     from sayso.core.result import Result, Slot
-    from sayso.runtime.lists import Lists
     from sayso.runtime.stream import Stream
 
 
@@ -31,10 +30,12 @@ def understand(
 ) -> int:
     """Understand recordings: text, intent, slots, confidence, decision, latency."""
     from sayso.runtime.blocks import blocks, through
+    from sayso.runtime.lists import indexed
     from sayso.runtime.load import load
 
-    replaced = read_lists(lists or [])
+    given = read_lists(lists or [])
     model = load(bundle)
+    replaced = indexed(model.engine, given)
     model.stream(replaced)  # a wrong list is a mistake of the command line, before any file
     dialogue, failed = model.session(replaced), False
     for path in audio:
@@ -64,7 +65,7 @@ def show(result: Result, title: str, as_json: bool, *, titled: bool = False) -> 
     rows(_block(result))
 
 
-def read_lists(given: list[str]) -> Lists:
+def read_lists(given: list[str]) -> dict[str, list[str | tuple[str, str]]]:
     """``NAME=FILE`` options as lists: a value per line, or the spoken words, a tab, and the value."""
     lists: dict[str, list[str | tuple[str, str]]] = {}
     for item in given:

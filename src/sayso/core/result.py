@@ -29,7 +29,7 @@ class Intent(_Frozen):
 
 class Slot(_Frozen):
     """One slot. ``value`` is the list's ``out`` verbatim; ``text`` what was spoken; ``source`` e.g. ``list:area`` or
-    ``open``."""
+    ``open``. ``ambiguous`` holds all that a typed value may be, where the words leave it open: morning and evening."""
 
     name: str
     value: str
@@ -38,6 +38,7 @@ class Slot(_Frozen):
     start: float | None = None
     end: float | None = None
     source: str | None = None
+    ambiguous: tuple[str, ...] = ()
 
 
 class Frame(_Frozen):

@@ -23,7 +23,7 @@ from sayso.core.files import whole
 from sayso.core.result import Slot
 from sayso.nlu.spelling import Tokens
 from sayso.text.normalise import normalise
-from sayso.text.written import slot_value
+from sayso.text.written import slot_readings
 
 FORMAT = 1
 ARRAYS, REST = "domain.npz", "domain.json"
@@ -223,7 +223,8 @@ class _Reader:
         if call.list is None:
             for end in self.openings(at, call.max_tokens):
                 text = self.said(at, end)
-                yield end, Slot(name=call.slot, value=slot_value(text, call.type), text=text, source="open")
+                typed, ambiguous = slot_readings(text, call.type)
+                yield end, Slot(name=call.slot, value=typed, text=text, source="open", ambiguous=ambiguous)
             return
         for end, value in self._list(call.list, at):
             out = self.automaton.lists[call.list].values[value]

@@ -49,12 +49,8 @@ class Outcome:
     texts: tuple[tuple[str, float], ...] = ()  # n-best of the free text, with log scores: a cascade's input
 
 
-class Before(Protocol):
-    """What was said before an utterance, and so what may be said now and what it means."""
-
-    search: GraphSearch | None
-    counts: dict[str, int]
-    turn: int  # that the utterance will be, from 1
+class Expecting(Protocol):
+    """What was said before an utterance, and so what may be said now."""
 
     def legal(self, intent: str, text: str) -> bool:
         """Whether a sentence of ``search`` means anything now."""
@@ -62,16 +58,13 @@ class Before(Protocol):
     def lift(self, intent: str) -> float:
         """By how much an intent is likelier now than by itself (log of odds)."""
 
-    def settle(self, result: Result, outcome: Outcome) -> Result:
-        """The final result as it is meant here."""
-
 
 def choose(
     engine: Engine,
     search: GraphSearch | None,
     state: GraphState | None,
     heard: Utterance,
-    before: Before | None = None,
+    before: Expecting | None = None,
 ) -> tuple[Result, Outcome]:
     """The final result (without stream fields such as timing) and what it rests on.
 

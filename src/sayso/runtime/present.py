@@ -7,7 +7,7 @@ from sayso.decoding.graph import GraphHypothesis, GraphSearch
 from sayso.decoding.words import spans_of, times_of, words
 from sayso.runtime.engine import Engine
 from sayso.runtime.utterance import presentable
-from sayso.text.written import slot_value
+from sayso.text.written import slot_readings
 
 
 def intent_of(search: GraphSearch, hypothesis: GraphHypothesis) -> str:
@@ -23,9 +23,14 @@ def slots_of(engine: Engine, search: GraphSearch, hypothesis: GraphHypothesis) -
     found = []
     for match in hypothesis.slots:
         text = search.automaton.text(hypothesis.tokens[match.first : match.last + 1])
+        ambiguous: tuple[str, ...] = ()
+        value = match.value or text
+        if match.list is None:
+            value, ambiguous = slot_readings(text, types[match.slot])
         slot = Slot(
             name=match.slot,
-            value=slot_value(text, types[match.slot]) if match.list is None else match.value or text,
+            value=value,
+            ambiguous=ambiguous,
             text=text,
             confidence=engine.calibration.slot_confidence(hypothesis.scores[match.first : match.last + 1]),
             start=round(times[match.first][0], 3),

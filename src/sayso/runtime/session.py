@@ -26,7 +26,7 @@ from sayso.nlu.spelling import Phones, Pieces, speller_of
 from sayso.runtime.blocks import Audio, blocks, through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.engine import Engine
-from sayso.runtime.lists import Lists, with_lists
+from sayso.runtime.lists import Brought, Lists, with_lists
 from sayso.runtime.stream import Stream
 
 QUESTIONS = 2  # in a row
@@ -53,7 +53,8 @@ class Session:
     def __init__(self, engine: Engine, *, lists: Lists | None = None, state: SessionState | None = None) -> None:
         state = state or SessionState()
         self._engine = engine
-        self._search, self._counts = with_lists(engine, lists)
+        self._brought = with_lists(engine, lists)
+        self._search = self._brought.search
         self.history: History = state.history
         self._questions, self._prompt, self._utterances = state.questions, state.prompt, state.utterances
         self._speller: Pieces | Phones | None = None
@@ -97,9 +98,9 @@ class Session:
         return GraphSearch(automaton, self._engine.graph_config)
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How many values of each replaced list took effect."""
-        return self._counts
+    def brought(self) -> Brought:
+        """Its lists, with the search of the next utterance."""
+        return replace(self._brought, search=self.search())
 
     def meaning(self, text: str) -> Result | None:
         """What a follow-up means here; None: nothing. A refused question is a rejection."""
@@ -210,7 +211,7 @@ class _Moment:
     """A session when an utterance begins (``stream.Before``)."""
 
     def __init__(self, session: Session) -> None:
-        self._session, self.search, self.counts = session, session.search(), session.counts
+        self._session, self.brought = session, session.brought
         self.turn = session.state.utterances + 1
 
     def legal(self, intent: str, text: str) -> bool:

@@ -30,9 +30,9 @@ from sayso.decoding.hypothesis import Hypothesis
 from sayso.decoding.words import spans_of, words_of
 from sayso.nlu.followup import FOLLOW_UP
 from sayso.runtime.activity import Activity
-from sayso.runtime.choose import Before, Outcome, choose
+from sayso.runtime.choose import Outcome, choose
 from sayso.runtime.engine import Chunk, Engine, Heard
-from sayso.runtime.lists import Lists, with_lists
+from sayso.runtime.lists import Before, Lists, looked_up, with_lists
 from sayso.runtime.present import intent_of, slots_of, timed_words
 from sayso.runtime.undecided import early
 from sayso.runtime.utterance import Utterance, presentable
@@ -62,7 +62,8 @@ class Stream:
         self._fbank = engine.features.build()
         self._activity = Activity(engine.limits.speech_probability) if engine.limits.vad else None
         self._before = before
-        self._search, counts = with_lists(engine, lists) if before is None else (before.search, before.counts)
+        brought = with_lists(engine, lists) if before is None else before.brought
+        self._search, self._indexes = brought.search, brought.indexes
         self._neural = engine.start()
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
@@ -75,7 +76,7 @@ class Stream:
         self._samples = 0
         self._stable = ""
         turn = None if before is None else before.turn
-        self._applied = Applied(language=manifest.languages[0], lists=counts, turn=turn)
+        self._applied = Applied(language=manifest.languages[0], lists=brought.counts, turn=turn)
         self._busy_s, self._fed_at = 0.0, time.perf_counter()
         self._first_partial_s: float | None = None
         self._closed = False
@@ -121,6 +122,8 @@ class Stream:
     def _meant(self, engine: Engine) -> tuple[Result, Outcome]:
         free = engine.free.finish(self._free)[0]
         result, outcome = choose(engine, self._search, self._graph, self._utterance(free[0]), self._before)
+        if self._search is not None and self._indexes:
+            result, outcome = looked_up(engine, self._search, result, outcome, self._indexes)
         return result, replace(outcome, texts=self._texts(free))
 
     def feed(self, pcm: NDArray[Any] | bytes, speech: Sequence[float] | None = None) -> None:

@@ -25,10 +25,10 @@ Value = str | tuple[str, str]
 class Options(Config):
     """How something is to be understood. ``bundle``: by name, else by ``language``, else the server's default.
 
-    ``lists`` replaces slot lists of the domain for this request: values as spoken, or pairs of spoken and value. What
-    took effect stands in the result's ``applied``. ``session`` is a name of your own for the dialogue that this is part
-    of; nobody else's names are yours. ``applied.turn`` counts its utterances: where it is 1 again, what was before has
-    been forgotten.
+    ``lists`` replaces slot lists of the domain for this request, or says what an open slot may hold, by its name:
+    values as spoken, or pairs of spoken and value. What took effect stands in the result's ``applied``. ``session`` is
+    a name of your own for the dialogue that this is part of; nobody else's names are yours. ``applied.turn`` counts its
+    utterances: where it is 1 again, what was before has been forgotten.
     """
 
     bundle: str | None = Field(default=None, max_length=100)

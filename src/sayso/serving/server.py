@@ -1,7 +1,7 @@
 """The process: engines, protocols, signals; started whole, stopped without losing a result.
 
 SIGTERM and Ctrl-C drain: not ready any more, nobody new, streams finish, connections close (1001), records are written,
-exit 0. A second one stops at once. SIGHUP loads every bundle again.
+exit 0. A second one stops at once. SIGHUP loads every bundle again, and the certificate.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Running:
     service: Service
     endpoints: list[str]
     port: int
+    tls: ssl.SSLContext | None = None
     _parts: list[Any] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -95,7 +96,7 @@ async def start(config: ServeConfig) -> Running:
         raise
     port: int = doors.getsockname()[1]
     endpoints = _endpoints(config, port) + [_address(name, listener) for name, listener in listeners.items()]
-    running = Running(service, endpoints, port, [server, task, [*listeners.values()]])
+    running = Running(service, endpoints, port, server.config.ssl, [server, task, [*listeners.values()]])
     say("ready", port=port, engines=config.engines)
     return running
 
@@ -131,7 +132,7 @@ async def _live(config: ServeConfig, announce: Callable[[str], None]) -> int:
     reloading: set[asyncio.Task[None]] = set()
 
     def again() -> None:
-        task = loop.create_task(_reload_all(running.service))
+        task = loop.create_task(_reload_all(running))
         reloading.add(task)
         task.add_done_callback(reloading.discard)
 
@@ -142,7 +143,16 @@ async def _live(config: ServeConfig, announce: Callable[[str], None]) -> int:
     return 0
 
 
-async def _reload_all(service: Service) -> None:
+async def _reload_all(running: Running) -> None:
+    service = running.service
+    if running.tls is not None:
+        try:
+            _tls(service.config)  # alone first: half a pair must not get into the one that is used
+            running.tls.load_cert_chain(str(service.config.tls_certificate), str(service.config.tls_key))
+        except ConfigError:
+            say("reload", certificate=str(service.config.tls_certificate), outcome="failed")
+        else:
+            say("reload", certificate=str(service.config.tls_certificate), outcome="ok")
     for edition in service.hub.editions:
         try:
             fresh = await service.hub.reload(edition.name)

@@ -183,8 +183,13 @@ def value_of(text: str, kind: str | None, *, today: dt.date | None = None) -> Va
 
 def slot_value(text: str, kind: str | None) -> str:
     """The value of an open slot of type ``kind`` that holds ``text``: typed where the words say one, else verbatim."""
+    return slot_readings(text, kind)[0]
+
+
+def slot_readings(text: str, kind: str | None) -> tuple[str, tuple[str, ...]]:
+    """``slot_value``, and all that it may be where the words leave that open: ``("5:45", ("05:45", "17:45"))``."""
     found = value_of(text, kind) if kind in VALUE_TYPES else None
-    return text if found is None else found.text
+    return (text, ()) if found is None else (found.text, found.ambiguous)
 
 
 _KINDS = {
