@@ -42,7 +42,7 @@ wyoming_port = 0
 [limits]
 admission = "fixed"
 final_s = 300
-drain_s = 300
+drain_s = {drain_s}
 idle_s = 300
 first_audio_s = 300
 [telemetry]
@@ -57,10 +57,10 @@ scopes = ["understand", "metrics", "admin"]
 class Process:
     """``sayso serve`` in a process of its own, with its log in a file."""
 
-    def __init__(self, folder: Path, *more: str, bundle: str = "home") -> None:
+    def __init__(self, folder: Path, *more: str, bundle: str = "home", drain_s: int = 300) -> None:
         """``more``: lines that come first in its configuration."""
         self.folder, self.usage, self.log = folder, folder / "usage.db", folder / "log"
-        text = "\n".join((*more, CONFIG.format(usage=self.usage, hash=hashed(KEY))))
+        text = "\n".join((*more, CONFIG.format(usage=self.usage, hash=hashed(KEY), drain_s=drain_s)))
         (folder / "serve.toml").write_text(text)
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
         command = [sys.executable, "-m", "sayso.cli.main", "serve", "--bundle", bundle]
@@ -86,8 +86,8 @@ class Process:
 
 
 @contextmanager
-def command(folder: Path, *more: str, bundle: str = "home") -> Iterator[Process]:
-    found = Process(folder, *more, bundle=bundle)
+def command(folder: Path, *more: str, bundle: str = "home", drain_s: int = 300) -> Iterator[Process]:
+    found = Process(folder, *more, bundle=bundle, drain_s=drain_s)
     try:
         yield found
     finally:
@@ -259,6 +259,28 @@ def test_a_second_signal_stops_at_once_and_records_stay_whole(
         assert [row["outcome"] for row in _usage(found.usage)] == ["ok"]
         with sqlite3.connect(found.usage) as base:
             assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_who_never_ends_is_answered_when_the_patience_is_over(
+    tmp_path: Path, speech: dict[str, NDArray[np.float32]], truth: dict[str, Result]
+) -> None:
+    with command(tmp_path, drain_s=2) as found:
+
+        async def hold() -> Result:
+            async with found.client.connect() as connection:
+                stream = await connection.start(partials=False)
+                await stream.send(pcm16(speech[NAME]))
+                await asyncio.to_thread(eventually, lambda: "slu_streams_active 1.0" in found.client.get("/metrics"))
+                found.process.send_signal(signal.SIGTERM)  # and no end from us
+                result: Result = await stream.result()
+                with suppress(ConnectionClosed):
+                    while True:
+                        await connection.socket.recv()
+                assert connection.socket.close_code == 1001
+                return result
+
+        assert asyncio.run(hold()).text == truth[NAME].text
+        assert found.process.wait(60) == 0
 
 
 def _runs(number: int) -> bool:
