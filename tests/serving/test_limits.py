@@ -11,7 +11,7 @@ import io
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from pathlib import Path
@@ -30,6 +30,7 @@ from sayso.core.result import Result
 from sayso.serving import guard
 from sayso.serving.auth import SUBPROTOCOL, Gate, hashed, new_key
 from sayso.serving.client import ServiceError
+from sayso.serving.config import AuthConfig
 from sayso.serving.refusal import Refusal
 from sayso.serving.schema import ErrorMessage, read_server
 
@@ -149,6 +150,26 @@ def test_keys_are_compared_in_the_same_time(strict: Server, monkeypatch: pytest.
             gate.client({"authorization": f"Bearer {shown}"}, "127.0.0.1")
         assert compared == [(hashed(shown), key) for key in known]
     assert gate.client({"authorization": f"token {KEYS['new']}"}, "127.0.0.1").name == "panel"
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "comes_in"),
+    [
+        ({}, "127.0.0.1:8080", True),
+        ({}, "panel.local:8080", False),  # a page whose name was made to point here (DNS rebinding)
+        ({"hosts": ["panel.local"]}, "Panel.local:8080", True),
+        ({"hosts": ["panel.local"]}, "other.local", False),
+        ({"open": True}, "anything.example", True),
+    ],
+)
+def test_a_service_without_keys_goes_by_names_that_it_knows(
+    settings: dict[str, Any], host: str, comes_in: bool
+) -> None:
+    gate = Gate(AuthConfig.model_validate(settings))
+    with nullcontext() if comes_in else pytest.raises(Refusal, match=r"auth\.hosts"):
+        gate.check_page({"host": host})
+    with pytest.raises(Refusal, match=r"auth\.origins" if comes_in else r"auth\.hosts"):
+        gate.check_page({"host": host, "origin": "https://evil.example"})
 
 
 def test_keys_and_pages_before_the_upgrade(strict: Server) -> None:
