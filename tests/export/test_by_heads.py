@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sayso.models.streaming import Context
 from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.nlu.trees import frames_of
 from sayso.runtime.model import Model
+from sayso.runtime.reading import read, states_of
 from sayso.runtime.settings import FreeConfig
 from sayso.training.parsing import parse
 
@@ -86,6 +88,83 @@ def test_heads_mean_on_the_floor_what_they_mean_in_the_workshop(parts: Any, tmp_
                 assert slot.text == " ".join(inside) and slot.name == "area" and slot.source == "head"
         seen.add(name)
     assert len(seen) > 1, "clips sound too much alike to this network: little was compared"
+
+
+def _fused(parts: Any) -> SpeechModel:
+    """Heads that read as well: what is read changes the intent of some clips."""
+    heads = parts.model.config.heads.model_copy(update={"fusion": FusionConfig(heads=2)})
+    model = _changed(parts, heads=heads)
+    assert model.fusion is not None and model.intent is not None and model.intent.read_score is not None
+    with torch.no_grad():
+        model.intent.read_score.bias.add_(1.0)
+        model.fusion.embedding.weight.mul_(4)
+    return model
+
+
+@torch.no_grad()
+def test_fused_heads_read_on_the_floor_what_they_read_in_the_workshop(parts: Any, tmp_path: Path) -> None:
+    model = _fused(parts)
+    config = parts.config(int8=False, free=FREE)
+    manifest = export_bundle(model, parts.tokenizer, None, tmp_path / "b", config, checks=parts.clips[:2])
+    assert manifest.graphs["slots"].inputs[-1] == "states" and manifest.passes[-1].graphs == ("fusion", "read", "slots")
+    assert manifest.figures["verification"]["passed"]
+    floor, changed = Model(read_bundle(tmp_path / "b")), 0
+    assert model.fusion is not None and model.intent is not None and model.slots is not None
+    for clip in parts.clips:
+        stream = floor.stream()
+        for start in range(0, len(clip), 4000):
+            stream.accept(clip[start : start + 4000])
+        stream.finish()
+        heard = stream._utterance(floor.engine.free.finish(stream._free)[0][0])
+        features = torch.from_numpy(fbank(clip))
+        encoded, frames = model.encoder(features[None], torch.tensor([len(features)]), Context())
+        sound, pool = model.intent.step(encoded, frames, model.intent.init_state(1))
+        tokens, count = torch.tensor([heard.free.tokens]), torch.tensor([len(heard.free.tokens)])
+        assert len(tokens[0]), "this network hears nothing in the clip: choose another"
+        states = model.fusion(tokens, count, encoded, frames)
+        meant = model.intent.read(pool, states, count)
+        assert heard.intent is not None and heard.encoded is not None
+        np.testing.assert_allclose(heard.intent, sound[0].numpy(), atol=1e-3)
+        found = read(floor.engine, heard).intent
+        assert found is not None
+        np.testing.assert_allclose(found, meant[0].numpy(), atol=1e-3)
+        empty = read(floor.engine, replace(heard, free=replace(heard.free, tokens=[]))).intent
+        assert empty is heard.intent
+        at = torch.tensor(heard.free.frames) // model.ctc.rate
+        graph = floor.engine.graph("slots")
+        assert graph is not None
+        feed = {"frames": heard.encoded[None, at.numpy()], "tokens": tokens.numpy(), "lengths": count.numpy()}
+        got = graph.run({**feed, **states_of(floor.engine, [heard.free.tokens], heard.encoded)})[0]["log_probs"]
+        wanted = torch.log_softmax(model.slots(encoded[:, at], tokens, count, states), -1)
+        np.testing.assert_allclose(got, wanted.numpy(), atol=1e-3)
+        result = floor.understand(clip)
+        name = [*(spec.name for spec in manifest.intents), None][int(meant.argmax())]
+        assert (result.intent.name if result.intent else None) == name
+        changed += bool(meant.argmax() != sound.argmax())
+    assert changed, "reading changed no intent: the result does not tell which one was taken"
+
+
+@torch.no_grad()
+def test_fused_heads_vote_beside_a_grammar_and_may_be_private(parts: Any, tmp_path: Path) -> None:
+    model, wide = _fused(parts), {"beam": 1e4, "commit_beam": 1e4}
+    config = parts.config(int8=False, search=wide, combine={"intent_weight": 1.0, "slot_weight": 0.5})
+    export_bundle(model, parts.tokenizer, parts.automaton, tmp_path / "b", config, checks=parts.clips[:2])
+    floor = Model(read_bundle(tmp_path / "b"))
+    plain = amend_bundle(tmp_path / "b", combine={"intent_weight": 0.0, "slot_weight": 0.0}, out=tmp_path / "plain")
+    alone, differ = Model(read_bundle(tmp_path / "plain")), 0
+    assert plain.graphs.keys() >= {"fusion", "read", "slots"}
+    for clip in parts.clips:
+        voted, other = floor.stream(), alone.stream()
+        for stream in (voted, other):
+            stream.accept(clip)
+            stream.finish()
+        differ += [h.score for h in voted.outcome.hypotheses] != [h.score for h in other.outcome.hypotheses]
+    assert differ
+    private = parts.config(int8=False, private=True)
+    export_bundle(model, parts.tokenizer, None, tmp_path / "p", private)
+    untold = Model(read_bundle(tmp_path / "p"))
+    assert set(untold.manifest.graphs) == {"encoder", "intent"}
+    assert any(untold.understand(clip).intent for clip in parts.clips)
 
 
 def test_the_intent_so_far_is_told_with_every_chunk(parts: Any, tmp_path: Path) -> None:
@@ -178,6 +257,3 @@ def test_what_cannot_be_private_or_exported_is_named(parts: Any, tmp_path: Path)
     ):
         with pytest.raises(BundleError, match="a private bundle understands without words"):
             export_bundle(model, parts.tokenizer, automaton, tmp_path / "b", private)
-    heads = parts.model.config.heads.model_copy(update={"fusion": FusionConfig(heads=2)})
-    with pytest.raises(BundleError, match=r"model\.heads\.fusion"):
-        export_bundle(_changed(parts, heads=heads), parts.tokenizer, None, tmp_path / "b", parts.config(int8=False))

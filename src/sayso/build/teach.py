@@ -103,6 +103,11 @@ def teach(bundle: Bundle, clips: Sequence[Said], config: TeachConfig, say: Say) 
         have = sum(intent == name for _, intent in known)
         if have < _LEAST:
             raise DataError(f"{have} clips of '{name}' are too few to learn it from; give {_LEAST} or more")
+    if "read" in bundle.manifest.graphs:
+        raise BundleError(
+            f"{bundle.where}: its intent head reads as well as hears (model.heads.fusion), and rows that are fitted on "
+            "what it hears would not fit what it reads; train it again with the new intents"
+        )
     data = bundle.file(bundle.manifest.graphs["intent"].file)
     weight, bias = last_layer(data)
     engine, meter = Engine(bundle), Meter(say, "hearing")

@@ -28,7 +28,10 @@ Role = Literal[
     "bias",
     "intent",
     "slots",
-]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames
+    "fusion",
+    "read",
+]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames; fusion: states of a text's
+# tokens, with attention to the frames; read: the intent of what was heard and of these
 ROLES: tuple[str, ...] = get_args(Role)
 WRITERS: tuple[Role, ...] = ("ctc", "phones", "predictor", "joiner", "slots")  # what can tell a speech word by word
 WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its graphs take any number of frames

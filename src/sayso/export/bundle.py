@@ -44,6 +44,7 @@ Floats = NDArray[np.float32]
 CALIBRATION, TOKENIZER = "calibration.json", "tokenizer.model"
 OPEN, WORDS = "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
+_AT_END: tuple[Role, ...] = ("fusion", "read", "slots")
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 
 
@@ -120,7 +121,7 @@ def export_bundle(
     if (automaton is None or not automaton.lexicon) and not isinstance(free.search, HybridConfig):
         unused = (*unused, "phones")
     if config.private:
-        unused = (*unused, *WRITERS)
+        unused = (*unused, *WRITERS, "fusion", "read")  # nothing is written that could be read
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
     if config.int8:
         graphs["encoder"] = quantise(
@@ -192,7 +193,7 @@ def _manifest(
         passes=(
             PassSpec(name="first", when="chunk", graphs=first, search=search),
             *((again,) if config.whole and hears_whole(model) and not attends else ()),
-            PassSpec(name="choose", when="endpoint", graphs=("slots",) if "slots" in graphs else ()),
+            PassSpec(name="choose", when="endpoint", graphs=tuple(role for role in _AT_END if role in graphs)),
             *((PassSpec(name="open slots", when="endpoint", search="open_slots"),) if config.open_slots else ()),
             *second,
         ),
@@ -244,10 +245,6 @@ def _check(model: SpeechModel, tokenizer: Tokenizer, automaton: Automaton | None
         raise BundleError(
             f"the tokenizer has {tokenizer.size} tokens, the model {model.config.vocab}: they do not belong together; "
             "export with the tokenizer.model of the checkpoint"
-        )
-    if model.fusion is not None:
-        raise BundleError(
-            "the model's heads read as well as hear (model.heads.fusion), which no bundle can yet; train without it"
         )
     if not model.encoder.streams:
         raise BundleError(

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from sayso.core.manifest import GraphSpec, Role, StatePair
 from sayso.models.assembly import CtcHead, SpeechModel
 from sayso.models.decoders import Decoder, Memory
+from sayso.models.fusion import Fusion
 from sayso.models.heads import IntentHead, SlotHead
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
@@ -72,7 +73,11 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
     if model.intent is not None:
         graphs["intent"] = _intent(model.intent, frames, counts, free)
     if model.slots is not None:
-        graphs["slots"] = _slots(model.slots, width)
+        graphs["slots"] = _slots(model.slots, width, model.fusion)
+    if model.fusion is not None:
+        graphs["fusion"] = _fusion(model.fusion, width)
+    if model.fusion is not None and model.intent is not None:
+        graphs["read"] = _read(model.intent)
     if model.decoder is not None:
         graphs |= _decoder(model.decoder, width)
     return graphs
@@ -168,8 +173,17 @@ class _Slots(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, frames: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return torch.log_softmax(self.head(frames, tokens, lengths).float(), -1)
+    def forward(self, frames: Tensor, tokens: Tensor, lengths: Tensor, states: Tensor | None = None) -> Tensor:
+        return torch.log_softmax(self.head(frames, tokens, lengths, states).float(), -1)
+
+
+class _Read(nn.Module):
+    def __init__(self, head: IntentHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, states: Tensor, counts: Tensor, total: Tensor, mass: Tensor, peak: Tensor) -> Tensor:
+        return self.head.read(torch.cat([total, mass, peak], 1), states, counts)
 
 
 def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exported:
@@ -205,10 +219,13 @@ def _pairs(tensors: Mapping[str, Tensor], by_frame: Sequence[str] = ()) -> tuple
     return tuple(pairs)
 
 
-def _intent(head: IntentHead, frames: Tensor, counts: Tensor, free: _Free) -> Exported:
+def _pool(head: IntentHead) -> dict[str, Tensor]:
     state = head.init_state(2)
-    parts = {"total": state[:, : head.width], "mass": state[:, head.width : -1], "peak": state[:, -1:]}
-    pairs = []
+    return {"total": state[:, : head.width], "mass": state[:, head.width : -1], "peak": state[:, -1:]}
+
+
+def _intent(head: IntentHead, frames: Tensor, counts: Tensor, free: _Free) -> Exported:
+    parts, pairs = _pool(head), []
     for name, tensor in parts.items():
         first = float(tensor.flatten()[0])
         assert bool((tensor == first).all()), f"state {name} does not begin with one value"
@@ -217,12 +234,35 @@ def _intent(head: IntentHead, frames: Tensor, counts: Tensor, free: _Free) -> Ex
     return _export(_Intent(head), (frames, counts, *parts.values()), names)
 
 
-def _slots(head: SlotHead, width: int) -> Exported:
-    arguments = (torch.zeros(2, 3, width), torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3))
-    names = _Names(
-        "slots", ("frames", "tokens", "lengths"), ("log_probs",), free={"frames": {1: _FREE}, "tokens": {1: _FREE}}
+def _slots(head: SlotHead, width: int, fusion: Fusion | None) -> Exported:
+    arguments: tuple[Tensor, ...] = (
+        torch.zeros(2, 3, width),
+        torch.zeros(2, 3, dtype=torch.int64),
+        torch.full((2,), 3),
     )
-    return _export(_Slots(head), arguments, names)
+    inputs: tuple[str, ...] = ("frames", "tokens", "lengths")
+    if fusion is not None:
+        arguments, inputs = (*arguments, torch.zeros(2, 3, fusion.width)), (*inputs, "states")
+    free = {name: {1: _FREE} for name in inputs if name != "lengths"}
+    return _export(_Slots(head), arguments, _Names("slots", inputs, ("log_probs",), free=free))
+
+
+def _fusion(fusion: Fusion, width: int) -> Exported:
+    tokens, count = torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 3)
+    frames = torch.export.Dim("frames", min=1, max=1 << 20)  # as many as were heard, whatever was read
+    names = _Names(
+        "fusion",
+        ("tokens", "counts", "x", "lengths"),
+        ("states",),
+        free={"tokens": {1: _FREE}, "x": {1: frames}},
+    )
+    return _export(fusion, (tokens, count, torch.zeros(2, 5, width), torch.full((2,), 5)), names)
+
+
+def _read(head: IntentHead) -> Exported:
+    pool = _pool(head)
+    names = _Names("read", ("states", "counts", *pool), ("log_probs",), free={"states": {1: _FREE}})
+    return _export(_Read(head), (torch.zeros(2, 3, head.width), torch.full((2,), 3), *pool.values()), names)
 
 
 def _decoder(decoder: Decoder[Any], width: int) -> dict[Role, Exported]:

@@ -29,7 +29,7 @@ from sayso.models.assembly import SpeechModel
 from sayso.models.decoders import Decoder
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
-from sayso.runtime.graphs import Graph
+from sayso.runtime.graphs import Graph, State
 from sayso.runtime.model import Model
 
 Floats = NDArray[np.float32]
@@ -147,24 +147,38 @@ def _streamed(
             wanted, pool = model.intent.step(expected, counts, pool)
             given, opinion = sessions["intent"].run({"x": encoded, "lengths": counts.numpy()}, opinion)
             worst = max(worst, _apart(wanted, given["log_probs"]))
-        worst = max(worst, _labels(model, sessions, expected[0]))
+        worst = max(worst, _labels(model, sessions, expected[0], pool, opinion))
     if model.decoder is not None:
         worst = max(worst, _written(model.decoder, sessions, expected))
     return worst
 
 
-def _labels(model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor) -> float:
-    """Predictor, joiner and slot head on the frames (C, D) of one chunk with labels made up from their number."""
+def _labels(
+    model: SpeechModel, sessions: Mapping[Role, Graph], encoded: Tensor, pool: Tensor | None, opinion: State
+) -> float:
+    """Predictor, joiner, slot head and fusion, read into the intent head's ``pool``, on the frames (C, D) of one chunk
+    with labels made up from their number."""
     count = encoded.shape[0]
     labels = (torch.arange(count * model.predictor.context) * 7 % model.config.vocab).view(count, -1)
     predicted = model.predictor.step(labels)
     worst = _apart(predicted, sessions["predictor"].run({"labels": labels.numpy()})[0]["out"])
     feed = {"encoded": encoded.numpy(), "predicted": predicted.numpy()}
     worst = max(worst, _apart(model.joiner.step(encoded, predicted), sessions["joiner"].run(feed)[0]["logits"]))
+    tokens, lengths, states = labels[None, :, 0], torch.tensor([count]), None
+    heard = {"tokens": tokens.numpy(), "lengths": lengths.numpy()}
+    if model.fusion is not None:
+        states = model.fusion(tokens, lengths, encoded[None], lengths)
+        read = {"counts": heard["lengths"], "states": states.numpy()}
+        got = sessions["fusion"].run({**heard, "counts": heard["lengths"], "x": encoded[None].numpy()})[0]["states"]
+        worst = max(worst, _apart(states, got))
+        if model.intent is not None and pool is not None:
+            meant = model.intent.read(pool, states, lengths)
+            worst = max(worst, _apart(meant, sessions["read"].run({**read, **opinion})[0]["log_probs"]))
     if model.slots is not None:
-        tokens, lengths = labels[None, :, 0], torch.tensor([count])
-        expected = torch.log_softmax(model.slots(encoded[None], tokens, lengths).float(), -1)
-        slot_feed = {"frames": encoded[None].numpy(), "tokens": tokens.numpy(), "lengths": lengths.numpy()}
+        expected = torch.log_softmax(model.slots(encoded[None], tokens, lengths, states).float(), -1)
+        slot_feed = {"frames": encoded[None].numpy(), **heard}
+        if states is not None:
+            slot_feed["states"] = states.numpy()
         worst = max(worst, _apart(expected, sessions["slots"].run(slot_feed)[0]["log_probs"]))
     return worst
 

@@ -40,7 +40,7 @@ class Fusion(nn.Module):
 
     def __init__(self, config: FusionConfig, width: int, encoder_width: int, vocab: int, dropout: float) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.width = config, width
         self.embedding = nn.Embedding(vocab, width)
         self.frames = nn.Linear(encoder_width, width)
         self.layers = nn.ModuleList(_Layer(width, config.heads, dropout) for _ in range(config.layers))

@@ -26,6 +26,7 @@ from sayso.nlu.calibration import GAP_CAP, Evidence
 from sayso.nlu.policy import Decision, Doubt, Situation, decide, doubt_of
 from sayso.runtime.engine import Engine
 from sayso.runtime.present import intent_of, raw_words, slots_of, timed_words
+from sayso.runtime.reading import read, states_of
 from sayso.runtime.undecided import without_domain
 from sayso.runtime.utterance import Utterance, manners, rejected
 from sayso.text.display import display
@@ -73,6 +74,7 @@ def choose(
     """
     if search is None or state is None:
         return without_domain(engine, heard), Outcome()
+    heard = read(engine, heard)
     hypotheses = _ranked(engine, search, state, heard)
     if before is not None:
         hypotheses = [h for h in hypotheses if before.legal(intent_of(search, h), search.automaton.text(h.tokens))]
@@ -178,7 +180,8 @@ def _slot_votes(
     for row, tagged in enumerate(spelled):
         tokens[row, : lengths[row]] = [token for token, _, _ in tagged]
         frames[row, : lengths[row]] = encoded[np.array([at for _, at, _ in tagged]) // engine.manifest.ctc_rate]
-    log_probs = graph.run({"frames": frames, "tokens": tokens, "lengths": lengths})[0]["log_probs"]
+    states = states_of(engine, [[token for token, _, _ in tagged] for tagged in spelled], encoded)
+    log_probs = graph.run({"frames": frames, "tokens": tokens, "lengths": lengths, **states})[0]["log_probs"]
     return [
         sum(float(log_probs[row, u, index[tag]]) for u, (_, _, tag) in enumerate(tagged) if tag in index)
         for row, tagged in enumerate(spelled)

@@ -68,7 +68,8 @@ class Stream:
         self._features = np.zeros((0, engine.features.mels), np.float32)
         self._room = round(engine.limits.max_utterance_s * 1000 / engine.features.shift_ms)  # frames still allowed
         votes = engine.graph("slots") is not None and engine.combine.slot_weight > 0
-        self._keep_encoded = votes or engine.parser is not None or engine.by_heads
+        reads = engine.graph("fusion") is not None
+        self._keep_encoded = votes or reads or engine.parser is not None or engine.by_heads
         self._begin()
         whole_s = engine.limits.whole_s if manifest.hears_whole else 0.0
         self._left = self._room - round(whole_s * 1000 / engine.features.shift_ms)  # the least room to hear it again
@@ -273,7 +274,8 @@ class Stream:
         self._begin()
         features = np.concatenate(self._whole)
         self._whole.clear()
-        self._hear(*self._engine.step([self._engine.start()], [Chunk(features=features)]))
+        self._neural = self._engine.start()
+        self._hear(*self._engine.step([self._neural], [Chunk(features=features)]))
 
     def _hear(self, heard: Heard) -> None:
         """Move the decoders over one chunk."""
@@ -309,6 +311,7 @@ class Stream:
             snr_db=None if self._activity is None else self._activity.snr_db,
             truncated=self.truncated,
             intent=self._intent,
+            pool=self._neural.intent,
             encoded=np.concatenate(self._encoded) if self._encoded else None,
             log_probs=np.concatenate(self._log_probs) if self._log_probs else None,
             open_rows=np.concatenate(self._open_rows) if self._open_rows else None,

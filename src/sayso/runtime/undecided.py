@@ -20,6 +20,7 @@ from sayso.nlu.policy import Decision, Situation, decide
 from sayso.nlu.trees import frames_of
 from sayso.nlu.values import tag_spans
 from sayso.runtime.engine import Engine
+from sayso.runtime.reading import read, states_of
 from sayso.runtime.utterance import Utterance, manners, presentable, rejected
 from sayso.text.display import display
 
@@ -59,7 +60,9 @@ def _headed(engine: Engine, heard: Utterance) -> Result:
     decision = decide(situation, engine.policy)
     if decision.reason in ("no_speech", "truncated") or heard.intent is None:
         return rejected(decision, heard, ())
-    number, heard = int(heard.intent.argmax()), _reread(engine, heard)
+    heard = read(engine, _reread(engine, heard))
+    assert heard.intent is not None
+    number = int(heard.intent.argmax())
     if number >= len(engine.manifest.intents):
         return rejected(Decision("reject", "out_of_domain"), heard, ())
     name, slots = engine.manifest.intents[number].name, _tagged(engine, heard)
@@ -103,6 +106,7 @@ def _tagged(engine: Engine, heard: Utterance) -> tuple[Slot, ...]:
     rate = engine.manifest.ctc_rate if by_rows else 1
     at = np.minimum(np.array(heard.free.frames) // rate, len(heard.encoded) - 1)
     feed = {"frames": heard.encoded[None, at], "tokens": np.array([tokens]), "lengths": np.array([len(tokens)])}
+    feed |= states_of(engine, [tokens], heard.encoded)
     best = graph.run(feed)[0]["log_probs"][0].argmax(-1)
     pieces = engine.tokenizer.pieces
     spelled = [span for span in spans_of(tokens, pieces) if text_of(pieces[t] for t in tokens[span[0] : span[1] + 1])]

@@ -6,7 +6,7 @@ Shape letters: ``T`` encoder frames, ``D`` their width, ``V`` tokens, ``I`` inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from sayso.decoding.hypothesis import Hypothesis
 from sayso.nlu.calibration import Scaling
 from sayso.nlu.policy import Decision
 from sayso.runtime.engine import Engine
+from sayso.runtime.graphs import State
 from sayso.text.display import display
 
 Floats = NDArray[np.float32]
@@ -26,7 +27,7 @@ Floats = NDArray[np.float32]
 class Utterance:
     """All that a finished stream knows. ``raw_words`` are ``free_words`` with the search's own confidences. ``encoded``
     (T, D), ``log_probs`` (rows, V) and ``open_rows``, those of them or of phones that open slots are heard again in,
-    are None where no second pass needs them."""
+    are None where no second pass needs them. ``pool`` is the intent head's memory of all that was heard."""
 
     free: Hypothesis
     free_text: str
@@ -37,6 +38,7 @@ class Utterance:
     snr_db: float | None = None
     truncated: bool = False
     intent: Floats | None = None
+    pool: State = field(default_factory=dict)
     encoded: Floats | None = None
     log_probs: Floats | None = None
     open_rows: Floats | None = None
