@@ -37,7 +37,8 @@ class BuildConfig(Config):
     ``train_negatives`` sentences of the domain's and our everyday ones, and ``train_talk`` transcripts of the
     replayed corpora, are spoken as what must be rejected. ``noisy`` and ``rooms`` of the seen ones are heard again
     in noise (``snr_db``) and in rooms. ``negatives`` are sentences outside the domain, ``real_negatives`` clips of
-    real speech of validation parts. One half of all these calibrates, the other is reported. ``quantise`` clips fix
+    real speech of validation parts, ``real_commands`` others whose sentences are lent to the grammar; both are heard in
+    noise too. One half of all these calibrates, the other is reported. ``quantise`` clips fix
     int8 scales, ``checks`` clips prove the bundle. ``intent_weights`` are tried for the intent head's vote beside
     the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
     ``phrases`` is how many the model of open slots is estimated from, where the domain has one (0: no such model).
@@ -66,6 +67,7 @@ class BuildConfig(Config):
     snr_db: tuple[float, float] = (3.0, 20.0)
     negatives: int = Field(default=50, ge=0)
     real_negatives: int = Field(default=80, ge=0)
+    real_commands: int = Field(default=80, ge=0)
     quantise: int = Field(default=120, gt=0)
     checks: int = Field(default=100, ge=0)
     replay: tuple[Replay, ...] = (

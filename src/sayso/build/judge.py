@@ -1,8 +1,9 @@
 """Held-out speech heard by a bundle: evidence that calibrates it, and results that the report is made of.
 
 Held-out voices say known sentences, unknown wording and unknown slot values; the known ones again in noise and in
-rooms; and what is outside the domain comes from the same voices and from real people. Every second sentence of each
-kind calibrates, the others are judged, so that no figure is read off the clips that chose the thresholds.
+rooms; what is outside the domain comes from the same voices and from real people, and other real people are heard as
+users (``guests.py``), clean and in noise. Every second sentence of each kind calibrates, the others are judged, so that
+no figure is read off the clips that chose the thresholds.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from numpy.typing import NDArray
 from sayso.audio import decode
 from sayso.build import speech
 from sayso.build.config import BuildConfig
+from sayso.build.guests import lent, real_speech, sentence, spread, with_guests
 from sayso.core.bundle import read_bundle
-from sayso.core.errors import AudioError, DataError
+from sayso.core.errors import DataError
 from sayso.core.result import Example, Result, Slot
 from sayso.data import manifest
 from sayso.data.augment import add_noise, coloured, convolve, load_noises, load_rooms, room_bank
-from sayso.data.corpora import read_corpus
-from sayso.data.splits import cut_valid
 from sayso.data.synthesis.engine import active
 from sayso.evaluation.evaluate import evaluate
 from sayso.evaluation.metrics import word_hits
@@ -33,15 +33,17 @@ from sayso.evaluation.report import Section
 from sayso.export.bundle import amend_bundle
 from sayso.nlu.calibration import Calibration, Scaling, fit, fit_scaling, fit_slot_temperature
 from sayso.nlu.policy import PolicyConfig
+from sayso.nlu.schema import Domain
 from sayso.runtime.blocks import through
 from sayso.runtime.choose import Outcome
 from sayso.runtime.model import Model
 from sayso.text.normalise import normalise
+from sayso.text.tokenizer import Tokenizer
 from sayso.training.progress import Meter, Say
 
 Floats = NDArray[np.float32]
-NOISE, ROOMS, REAL = "noise", "rooms", "real"
-_LONGEST_S = 8.0  # real speech outside the domain: commands are short, and long clips are rejected for their length
+NOISE, ROOMS, REAL, REAL_NOISE = "noise", "rooms", "real", "real-noise"
+GUESTS, GUESTS_NOISE = "guests", "guests-noise"
 _LEAST_CLIPS = 8  # fewer do not tell how late the network writes
 TITLES = {
     speech.SEEN: ("Held-out voices", "Voices that training never hears, saying sentences of known wording."),
@@ -51,7 +53,15 @@ TITLES = {
     ROOMS: ("In rooms", "Held-out voices in simulated or measured rooms."),
     speech.NEGATIVE: ("Outside the domain, synthetic", "Must be rejected."),
     REAL: ("Outside the domain, real people", "Real speech of validation speakers; must be rejected."),
+    REAL_NOISE: ("Outside the domain, real people in noise", "The same with recorded or coloured noise."),
+    GUESTS: (
+        "Real people, sentences lent to the grammar",
+        "Validation speakers say what they say, and the grammar has it for once: how real users are heard, but for "
+        "what training taught of the domain's words.",
+    ),
+    GUESTS_NOISE: ("Real people in noise, sentences lent", "The same with recorded or coloured noise."),
 }
+_SYNTHETIC = (speech.SEEN, speech.UNSEEN_TEMPLATES, speech.UNSEEN_VALUES, NOISE, ROOMS)
 
 
 @dataclass(frozen=True)
@@ -79,8 +89,10 @@ def held_out(
     seed: int,
     root: Path | None,
     inside: Callable[[str], bool],
+    tokenizer: Tokenizer,
 ) -> list[Clip]:
-    """All held-out clips. ``inside`` says whether the domain's grammar accepts a text: then it is no negative."""
+    """All held-out clips. ``inside`` says whether the domain's grammar accepts a text: then it is no negative.
+    ``tokenizer`` must be able to spell what guests lend."""
     clips: list[Clip] = []
     for kind in (speech.SEEN, speech.UNSEEN_TEMPLATES, speech.UNSEEN_VALUES, speech.NEGATIVE):
         if kind in manifests:
@@ -88,29 +100,36 @@ def held_out(
                 example = manifest.to_example(cut)
                 clips.append(Clip(kind, example, decode.read(example.audio), number % 2 == 1))
     seen = [clip for clip in clips if clip.kind == speech.SEEN]
-    clips += _noisy(seen[: config.noisy], config, seed, root) + _in_rooms(seen[-config.rooms :], config, seed, root)
-    return clips + _real(config, inside, root)
+    clips += _noisy(seen[: config.noisy], NOISE, config, seed, root)
+    clips += _in_rooms(seen[-config.rooms :], config, seed, root)
+    return clips + _people(config, seed, inside, root, tokenizer)
 
 
-def hear(model: Model, clips: Sequence[Clip], say: Say, what: str) -> list[Heard]:
-    """Let ``model`` understand every clip."""
+def hear(model: Model, clips: Sequence[Clip], say: Say, what: str, domain: Domain) -> list[Heard]:
+    """Let ``model`` of ``domain`` understand every clip, those of guests with their sentences in its grammar."""
     meter, heard = Meter(say, what), []
+    borrowed = [clip.example.text or "" for clip in clips if clip.kind in (GUESTS, GUESTS_NOISE)]
+    host = with_guests(model, domain, borrowed) if borrowed else model
     for number, clip in enumerate(clips):
-        result, outcome = model.explain(clip.samples, 16000)
+        listener = host if clip.kind in (GUESTS, GUESTS_NOISE) else model
+        result, outcome = listener.explain(clip.samples, 16000)
         heard.append(Heard(clip, result, outcome))
         meter(number + 1, len(clips))
     return heard
 
 
 def weigh(
-    bundle: Path, clips: Sequence[Clip], weights: Sequence[float], say: Say
+    bundle: Path, clips: Sequence[Clip], weights: Sequence[float], say: Say, domain: Domain
 ) -> tuple[list[Heard], dict[str, float]]:
     """Set the intent head's weight in ``bundle`` to what understands most commands of ``clips`` exactly.
 
-    Returns what that weight made of all clips, and the share of commands that each weight got right.
+    Returns what that weight made of all clips, and the share of commands that each weight got right. Guests, of whose
+    sentences the head knows nothing, are heard afterwards and do not choose.
     """
     model, meter = Model(read_bundle(bundle)), Meter(say, "4/5 calibrating")
     heard: dict[float, list[Heard]] = {weight: [] for weight in weights}
+    guests = [clip for clip in clips if clip.kind in (GUESTS, GUESTS_NOISE)]
+    clips = [clip for clip in clips if clip.kind not in (GUESTS, GUESTS_NOISE)]
     for number, clip in enumerate(clips):
         stream = model.stream()
         through(stream, [clip.samples])
@@ -123,7 +142,8 @@ def weigh(
         shares[weight] = sum(commands) / max(1, len(commands))
     best = max(weights, key=lambda weight: (shares[weight], -weight))
     amend_bundle(bundle, combine={"intent_weight": best})
-    return heard[best], {f"{weight:g}": round(share, 4) for weight, share in shares.items()}
+    asked = hear(Model(read_bundle(bundle)), guests, say, "4/5 hearing real people", domain)
+    return heard[best] + asked, {f"{weight:g}": round(share, 4) for weight, share in shares.items()}
 
 
 def calibrate(
@@ -134,8 +154,8 @@ def calibrate(
     Nothing can be fitted where all is right or all is wrong: then confidences stay null, which is said.
     """
     known = [item for item in heard if item.outcome.evidence is not None]
-    # The heads learnt from synthesis what these clips hold too, and all real people here are outside the domain: they
-    # would be trusted most, to tell people from synthesisers (benchmarks/LOG.md). What the search says is what counts.
+    # The heads learnt from synthesis what these clips hold too, and know no sentence of the real people here: trusted
+    # most, they would tell people from synthesisers (benchmarks/LOG.md). What the search says is what counts.
     evidence = [replace(item.outcome.evidence, head=0.0, head_gap=0.0) for item in known if item.outcome.evidence]
     correct = [_right(item.clip.example, item.outcome) for item in known]
     kinds = Counter(TITLES[item.clip.kind][0].lower() for item in heard)
@@ -183,7 +203,7 @@ def _delay(heard: Sequence[Heard]) -> float:
 def sections(heard: Sequence[Heard]) -> list[Section]:
     """For the report: everything synthetic first, then each kind, then commands against real people's talk."""
     pairs = {kind: [(item.clip.example, item.result) for item in heard if item.clip.kind == kind] for kind in TITLES}
-    commands = [pair for kind in TITLES if kind not in (speech.NEGATIVE, REAL) for pair in pairs[kind]]
+    commands = [pair for kind in _SYNTHETIC for pair in pairs[kind]]
     note = "All synthetic conditions together: commands and sentences outside the domain."
     result = [Section("All synthetic", [*commands, *pairs[speech.NEGATIVE]], note=note)]
     for kind, (title, note) in TITLES.items():
@@ -211,7 +231,7 @@ def figures(found: Sequence[Section]) -> dict[str, dict[str, float | int]]:
     return table
 
 
-def _noisy(clips: Sequence[Clip], config: BuildConfig, seed: int, root: Path | None) -> list[Clip]:
+def _noisy(clips: Sequence[Clip], kind: str, config: BuildConfig, seed: int, root: Path | None) -> list[Clip]:
     noises = load_noises(root)
     result = []
     for number, clip in enumerate(clips):
@@ -219,7 +239,7 @@ def _noisy(clips: Sequence[Clip], config: BuildConfig, seed: int, root: Path | N
         recorded = noises and rng.random() < 0.7
         noise = noises[int(rng.integers(len(noises)))] if recorded else coloured(len(clip.samples), rng)
         samples = add_noise(clip.samples, noise, float(rng.uniform(*config.snr_db)), rng)
-        result.append(Clip(NOISE, clip.example, np.clip(samples, -1, 1), clip.judged))
+        result.append(Clip(kind, clip.example, np.clip(samples, -1, 1), clip.judged))
     return result
 
 
@@ -239,26 +259,24 @@ def _in_rooms(clips: Sequence[Clip], config: BuildConfig, seed: int, root: Path 
     ]
 
 
-def _real(config: BuildConfig, inside: Callable[[str], bool], root: Path | None) -> list[Clip]:
-    """Real speech of the validation parts, the corpora by turns."""
-    rows: list[list[Example]] = []
-    for replay in config.replay if root is not None and config.real_negatives else ():
-        try:
-            valid = cut_valid(read_corpus(replay.corpus, root=root))[1]
-        except DataError:
-            continue  # this corpus is not here
-        found = [manifest.to_example(cut) for cut in valid if cut.duration <= _LONGEST_S]
-        rows.append([example for example in found if not inside(example.text or "")])
-    clips: list[Clip] = []
-    for row in rows:
-        for example in row[:: max(1, len(row) * len(rows) // config.real_negatives)]:
-            try:
-                samples = decode.read(example.audio)
-            except AudioError:
-                continue
-            meant = example.model_copy(update={"negative": True, "intent": None, "slots": None})
-            clips.append(Clip(REAL, meant, samples, len(clips) % 2 == 1))
-    return clips[: config.real_negatives]
+def _people(
+    config: BuildConfig, seed: int, inside: Callable[[str], bool], root: Path | None, tokenizer: Tokenizer
+) -> list[Clip]:
+    """Real speech of the validation parts: every second clip is of a stranger, the others are of guests."""
+    rows = real_speech(config, inside, root)
+    kinds: dict[str, list[Clip]] = {REAL: [], GUESTS: []}
+    for example, samples in spread([row[::2] for row in rows], config.real_negatives):
+        meant = example.model_copy(update={"negative": True, "intent": None, "slots": None})
+        kinds[REAL].append(Clip(REAL, meant, samples, len(kinds[REAL]) % 2 == 1))
+    able = [[e for e in row[1::2] if sentence(e, tokenizer) is not None] for row in rows]
+    for example, samples in spread(able, config.real_commands):
+        text = sentence(example, tokenizer) or ""
+        meant = example.model_copy(update={"negative": False, "text": text, "intent": lent(text), "slots": ()})
+        kinds[GUESTS].append(Clip(GUESTS, meant, samples, len(kinds[GUESTS]) % 2 == 1))
+    noisy = _noisy(kinds[REAL], REAL_NOISE, config, seed + 1, root) + _noisy(
+        kinds[GUESTS], GUESTS_NOISE, config, seed + 2, root
+    )
+    return [*kinds[REAL], *kinds[GUESTS], *noisy]
 
 
 def _right(example: Example, outcome: Outcome) -> bool:

@@ -100,7 +100,7 @@ def build(
     job = _prepare(Path(domain), minutes, base, seed, config or BuildConfig(), say or to_stderr)
     manifests = _speak(job)
     checkpoint = _train(job, manifests) if minutes > 0 else job.base
-    clips = judge.held_out(manifests, job.config, seed, job.root, _inside(job)) if manifests else []
+    clips = judge.held_out(manifests, job.config, seed, job.root, _inside(job), job.tokenizer) if manifests else []
     finished, heard = _export(job, manifests, checkpoint, clips)
     return _publish(job, finished, judge.sections(heard), checkpoint, Path(out))
 
@@ -269,7 +269,7 @@ def _export(
     if clips:
         half = [clip for clip in clips if not clip.judged]
         weights = job.config.intent_weights if model.intent is not None else (0.0,)
-        heard, shares = judge.weigh(finished, half, sorted(weights), job.say)
+        heard, shares = judge.weigh(finished, half, sorted(weights), job.say, job.domain)
         calibration, policy = judge.calibrate(heard, start, job.config, job.say)
         job.say(f"calibrated on {len(heard)} clips: accept from {policy.accept:.2f}, reject below {policy.reject:.2f}")
         combine = read_bundle(finished).manifest.combine
@@ -284,7 +284,7 @@ def _export(
     if not proof.passed:
         job.say(f"warning: not everywhere do int8, streams and batches agree: {proof.figures()}")
     amend_bundle(finished, figures={"verification": proof.figures()})
-    return finished, judge.hear(Model(read_bundle(finished)), judged, job.say, "5/5 judging")
+    return finished, judge.hear(Model(read_bundle(finished)), judged, job.say, "5/5 judging", job.domain)
 
 
 def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path, out: Path) -> Path:
