@@ -204,3 +204,22 @@ def test_groups_and_marked_words() -> None:
     wrong = Result(decision="reject", text="turn on the <chicken> light", reason="low_confidence")
     text = render(Report("marks", [Section("one", [(example, wrong)], listen=_beep)]))
     assert "turn on the <mark>&lt;chicken&gt;</mark> light" in text
+
+
+def test_several_talkers_and_listed_words() -> None:
+    """One stream for two people: every way of pairing leaves the words of one of them out."""
+    said = [("anna", "turn it on"), ("bob", "stop")]
+    heard = Result(text="turn it on")
+    examples = [Example(audio="1", speaker=who, text=text, custom={"biased": "stop"}) for who, text in said]
+    page = _Page(render(Report("talk", [Section("two", [(example, heard) for example in examples])])))
+    assert not any("tcpWER" in word for word in page.words), "no times, no such figure"
+    alone = [(example.model_copy(update={"audio": example.speaker}), heard) for example in examples]
+    other = _Page(render(Report("one", [Section("each", alone)])))
+    assert not any("cpWER" in word for word in other.words)
+    for words, name, value in (
+        (page.words, "(cpWER)", "0.250"),
+        (page.words, "(ORC-WER)", "0.250"),
+        (other.words, "Errors in words that are", "1.000"),
+    ):
+        at = next(at for at, word in enumerate(words) if word.endswith(name))
+        assert words[at + 1].startswith(value), name

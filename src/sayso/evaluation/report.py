@@ -19,7 +19,7 @@ from sayso.core.result import Example, Result
 from sayso.evaluation import charts, metrics, mistakes
 from sayso.evaluation.bootstrap import Estimate
 from sayso.evaluation.costs import accepted, cost_coverage, decided
-from sayso.evaluation.details import latencies, more, quantiles
+from sayso.evaluation.details import latencies, listened, more, quantiles
 from sayso.evaluation.evaluate import Figures, Pair, confidences, evaluate, judged_of
 from sayso.evaluation.live import Trace
 from sayso.evaluation.predict import Failure
@@ -58,6 +58,11 @@ _MORE = {
     "cost": "Cost of an utterance, as decided",
     "cost_accepting": "Cost of an utterance, had every guess been accepted",
     "false_accepts_per_hour": "False accepts per hour of other speech",
+    "u_wer": "Errors in words that are not listed as mattering",
+    "b_wer": "Errors in words that are",
+    "cp_wer": "Word errors of several talkers, each with the stream that fits best (cpWER)",
+    "orc_wer": "The same, each utterance with the stream that fits best (ORC-WER)",
+    "tcp_wer": "The same, each talker's words at their times (tcpWER)",
 }
 _TIMES = {
     "first_partial_s": "first words on the screen",
@@ -243,7 +248,7 @@ def _groups(pairs: Sequence[Pair]) -> str:
 
 
 def _more(pairs: Sequence[Pair]) -> str:
-    figures = more(pairs)
+    figures = more(pairs) | listened(pairs)
     rows = [[_MORE[key], _number(_estimate(figures, key))] for key in _MORE if _estimate(figures, key) is not None]
     if not rows:
         return ""
