@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sayso.core.bundle import Bundle, read_bundle
@@ -18,7 +19,7 @@ from sayso.decoding.decoders import ATTENTION_DECODERS
 from sayso.decoding.kneser_ney import estimate
 from sayso.decoding.transducer_beam import ModifiedConfig
 from sayso.export.bundle import ExportConfig, export_bundle
-from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint, save_checkpoint
 from sayso.runtime.settings import FreeConfig
 from sayso.text import lexicon
 from sayso.training.data import read_parts, transcripts
@@ -97,21 +98,38 @@ def head_parameters(model: SpeechModel, system: System) -> int:
     return sum(p.numel() for part in used for p in part.parameters())
 
 
-def settings_of(system: System, width: int, vocab: int) -> dict[str, Any]:
-    """The model with a head so wide."""
-    return {"vocab": vocab, "ctc_rate": 2, "encoder": ENCODER, **system.head(width)}
+def trunk_of(vocab: int, init: Path | None) -> dict[str, Any]:
+    """What all systems have in common: the encoder and the labels, here or of a checkpoint."""
+    if init is None:
+        return {"vocab": vocab, "ctc_rate": 2, "encoder": ENCODER}
+    config = load_checkpoint(init)[0].config
+    return config.model_dump(mode="json", include={"vocab", "ctc_rate", "encoder"})
 
 
-def sized(name: str, vocab: int) -> tuple[dict[str, Any], int]:
+def begun(settings: dict[str, Any], init: Path, folder: Path, seed: int) -> Path:
+    """A checkpoint of a system whose encoder, CTC head and head for phones are those of ``init``, all else new."""
+    trained, tokenizer = load_checkpoint(init)
+    torch.manual_seed(seed)
+    model = parse(ModelConfig, settings, where="benchmarks/tradeoffs.py").build()
+    kept = ("encoder.", "ctc.", *(("phones.",) if model.phones is not None else ()))
+    model.load_state_dict({k: v for k, v in trained.state_dict().items() if k.startswith(kept)}, strict=False)
+    save_checkpoint(model, tokenizer, folder)
+    return folder
+
+
+def sized(name: str, trunk: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """The model whose head has as many parameters as the transducer's within 3%, and how many; by bisection."""
 
+    def settings_of(system: System, width: int) -> dict[str, Any]:
+        return {**trunk, **system.head(width)}
+
     def count(system: System, width: int) -> int:
-        model = parse(ModelConfig, settings_of(system, width, vocab), where="benchmarks/tradeoffs.py").build()
+        model = parse(ModelConfig, settings_of(system, width), where="benchmarks/tradeoffs.py").build()
         return head_parameters(model, system)
 
     system, target = SYSTEMS[name], count(SYSTEMS["transducer"], WIDTH)
     if name in (REFERENCE, HYBRID):
-        return settings_of(system, WIDTH, vocab), count(system, WIDTH)
+        return settings_of(system, WIDTH), count(system, WIDTH)
     low, high = 16, 4 * WIDTH
     while high - low > 1:
         middle = (low + high) // 2
@@ -119,7 +137,7 @@ def sized(name: str, vocab: int) -> tuple[dict[str, Any], int]:
     found = count(system, low)
     if abs(found / target - 1) > WITHIN:
         raise SystemExit(f"{name}: no width gives {target} parameters; {low} gives {found}")
-    return settings_of(system, low, vocab), found
+    return settings_of(system, low), found
 
 
 def words_of(data: dict[str, Any], out: Path) -> str:

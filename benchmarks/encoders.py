@@ -67,11 +67,11 @@ class Plan:
     vocab: int
     out: Path
 
-    def train(self, name: str, model: dict[str, Any], **training: Any) -> Path:
-        """Train by the real loop; the run folder."""
+    def train(self, name: str, model: dict[str, Any], init: Path | None = None, **training: Any) -> Path:
+        """Train by the real loop; the run folder. With ``init`` the model is that checkpoint's."""
         settings = {
             "name": name,
-            "model": {"vocab": self.vocab, **model},
+            **({"model": {"vocab": self.vocab, **model}} if init is None else {"init": str(init)}),
             "data": self.data,
             "training": {**self.training, **training},
         }

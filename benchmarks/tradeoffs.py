@@ -4,7 +4,9 @@
     10])
 
 Every system has the same encoder and hears the same batches, by the real loop, with one seed: CTC alone in the first
-part of the run (`--hear`), then its own loss beside CTC's; CTC goes on alone. The heads of the others (decoder, or
+part of the run (`--hear`), then its own loss beside CTC's; CTC goes on alone. With `--init` the encoder is that of a
+checkpoint and stays as it is, and all heads but CTC's and that for phones are new: a small machine can learn heads in
+minutes, and no encoder. The heads of the others (decoder, or
 predictor and joiner) are made as wide as gives the transducer's number of parameters, within 3%; CTC has none. Steps
 are `--steps`, or as many as the CTC system takes in `--minutes` on this machine. Then each is exported in fp32 and
 decodes on the floor, one core, chunk by chunk: dev sets of real people, and the same recordings concatenated, `--long`
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 from _lines import emit
 from _probe import one_core
-from _systems import HYBRID, REFERENCE, SYSTEMS, export, sized, used_mb, words_of
+from _systems import HYBRID, REFERENCE, SYSTEMS, begun, export, sized, trunk_of, used_mb, words_of
 from _wer import SETS, Floats, recordings
 from encoders import Plan, planned, taken, training_options
 
@@ -63,23 +65,28 @@ class Heard:
     final_s: list[float] = field(default_factory=list)
 
 
-def train(plan: Plan, name: str, model: dict[str, Any], hear: float) -> Path:
-    """The run folder."""
-    weights = SYSTEMS[name].weights
+def train(plan: Plan, name: str, model: dict[str, Any], hear: float, init: Path | None, run: str | None = None) -> Path:
+    """The run folder, called as the system or ``run``; from ``init`` on only what is not the encoder learns."""
+    weights, run = SYSTEMS[name].weights, run or name
+    if init is not None:
+        start = begun(model, init, plan.out / f"{run}-init", plan.training["seed"])
+        return plan.train(run, model, start, weights=weights, freeze=["encoder."])
     alone = {key: 1.0 if key == "ctc" else 0.0 for key in weights if key in ("ctc", "transducer", "decoder")}
     alone = {} if name == HYBRID else alone
     stages = [
         {"name": "hear", "share": hear, "weights": alone},
         {"name": "own", "share": 1 - hear},
     ]
-    return plan.train(name, model, weights=weights, stages=stages)
+    return plan.train(run, model, weights=weights, stages=stages)
 
 
-def trained(plan: Plan, models: dict[str, tuple[dict[str, Any], int]], hear: float) -> dict[str, Path]:
+def trained(
+    plan: Plan, models: dict[str, tuple[dict[str, Any], int]], hear: float, init: Path | None
+) -> dict[str, Path]:
     """The run folder of every system; those that read another's run differently train that one, once."""
     runs = {name: SYSTEMS[name].run or name for name in models}
     its = {run: models[name][0] for name, run in runs.items()}
-    folders = {run: train(plan, run, model, hear) for run, model in its.items()}
+    folders = {run: train(plan, run, model, hear, init) for run, model in its.items()}
     return {name: folders[run] for name, run in runs.items()}
 
 
@@ -188,12 +195,13 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def compare(plan: Plan, options: argparse.Namespace) -> None:
     """Train, export, judge and print every system."""
-    models = {name: sized(name, options.vocab) for name in options.systems}
+    trunk = trunk_of(options.vocab, options.init)
+    models = {name: sized(name, trunk) for name in options.systems}
     if "steps" not in plan.training:
         probe = Plan(plan.data, {**plan.training, "steps": 30}, plan.vocab, plan.out)
-        steps, seconds = taken(probe.train("probe", models[REFERENCE][0]))
+        steps, seconds = taken(train(probe, REFERENCE, models[REFERENCE][0], options.hear, options.init, "probe"))
         plan.training["steps"] = max(30, round(options.minutes * 60 * steps / seconds))
-    folders = trained(plan, models, options.hear)
+    folders = trained(plan, models, options.hear, options.init)
     if options.train_only:
         return
     one_core()
@@ -235,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="of CTC's training; sets the steps of all")
     parser.add_argument("--hear", type=float, default=0.4, help="share of the steps that all train CTC alone")
+    parser.add_argument("--init", type=Path, help="a checkpoint whose encoder all have, as it is")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "auto"))
     training_options(parser, limit=100)
     parser.add_argument("--long", type=int, default=10, help="recordings in one of the long form")
     parser.add_argument("--lm-weight", type=float, default=0.6, help="of the hybrid's language model")
@@ -244,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-tradeoffs"))
     options = parser.parse_args(arguments)
     options.systems = [name for name in SYSTEMS if name in options.systems or name == REFERENCE]
-    compare(planned(options, precision="fp32"), options)
+    compare(planned(options, precision=options.precision), options)
 
 
 if __name__ == "__main__":
