@@ -1,6 +1,7 @@
 """Word error rate of a checkpoint on real speech that it never trained on, as it would hear it in a stream.
 
     python benchmarks/speech.py --model models/base [--limit 100] [--chunk-frames 4] [--left-frames 32]
+    python benchmarks/speech.py --model models/base --chunk-frames 8 --lm runs/sentences.txt
 
 Greedy CTC and greedy transducer over ``commonvoice-v1`` dev and ``librispeech-devclean-half`` dev of the corpora
 (the latter went through a lossy codec: its figure is not the official dev-clean one). Free text, no grammar and no
@@ -8,29 +9,43 @@ language model. The encoder sees the recording through the mask of a stream (chu
 gives what a stream gives. Intervals are 95% bootstraps over utterances (Bisani & Ney 2004); the transducer is also
 given as a ratio to CTC on the same utterances. With ``--joined 4`` recordings are also heard four in a row as one, with
 the history of the stream and with all history: CTC's word error rate as a ratio to the same words heard one by one (a
-model that learnt where in a clip it is gets lost in longer ones). Dev data is reported, never tuned on. One JSON line
-per figure.
+model that learnt where in a clip it is gets lost in longer ones). With ``--lm SENTENCES`` CTC's beam hears with a
+3-gram of these words besides, in the stream and with everything visible (``offline``); its weight and the bonus of a
+word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. Dev data is
+reported, never tuned on. One JSON line per figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from _lines import ROOT, emit
+from _lines import ROOT, corpora, emit, progress
 from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded
 
+from sayso.audio import decode
+from sayso.audio.features import FeatureConfig, fbank
+from sayso.data.corpora import TRAINING, read_corpus
+from sayso.data.manifest import audio_path
+from sayso.data.splits import cut_valid
+from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.kneser_ney import estimate
+from sayso.decoding.ngram import NGram, WordScorer
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import EditCounts, word_errors
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
+from sayso.text.lexicon import Lexicon
+from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.transducing import transducer_greedy
 
 BENCH = "speech"
+WEIGHTS, BONUSES, VALID = (0.2, 0.35, 0.5), (0.0, 2.0, 4.0), 90  # of the language model; recordings to choose by
 
 
 @torch.no_grad()
@@ -84,6 +99,55 @@ def longer(
         emit(BENCH, place, "wer", ratio([edits.errors for edits in together], single), "one by one")
 
 
+def valid_set(mels: int, limit: int) -> tuple[list[str], list[Floats]]:
+    """Texts and features (T, mels) of about ``limit`` recordings of the validation parts of the training corpora."""
+    settings, rows = FeatureConfig(mels=mels), []
+    for name in TRAINING:
+        valid = list(cut_valid(read_corpus(name, root=corpora()))[1]) if (corpora() / name).is_dir() else []
+        rows += valid[:: max(1, len(valid) * len(TRAINING) // limit)]
+    texts = [normalise(cut.supervisions[0].text or "") for cut in rows]
+    return texts, [fbank(decode.read(audio_path(cut)), settings) for cut in rows]
+
+
+class Listener:
+    """CTC's beam with a language model of words over what the network hears in a context."""
+
+    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, lm: NGram, beam: int) -> None:
+        self._model, self._tokenizer, self._config = model, tokenizer, CtcBeamConfig(beam=beam)
+        self._lm = lm
+
+    @torch.no_grad()
+    def rows(self, features: list[Floats], context: Context) -> list[Floats]:
+        """Log-probabilities (rows, V) of each recording."""
+        found: dict[int, Floats] = {}
+        for group, frames, counts in encoded(self._model, features, context):
+            log_probs = self._model.ctc(frames).numpy()
+            for row, index in enumerate(group):
+                found[index] = log_probs[row, : counts[row] * self._model.ctc.rate]
+        return [found[index] for index in range(len(features))]
+
+    def edits(self, texts: list[str], rows: list[Floats], weight: float, bonus: float) -> list[EditCounts]:
+        """Word errors of each recording."""
+        search = self._config.build({"lm": (WordScorer(self._lm, self._tokenizer.pieces, bonus=bonus), weight)})
+        found = []
+        for number, (text, log_probs) in enumerate(zip(texts, rows, strict=True)):
+            best = search.finish(search.step(search.start(), log_probs))[0][0]
+            found.append(word_errors(text, self._tokenizer.decode(best.tokens)))
+            progress(number + 1, len(texts))
+        return found
+
+
+def tuned(listener: Listener, valid: tuple[list[str], list[Floats]], context: Context) -> tuple[float, float]:
+    """The language model's weight and the bonus of a word that are best on ``valid``."""
+    rows, errors = listener.rows(valid[1], context), {}
+    for weight, bonus in product(WEIGHTS, BONUSES):
+        edits = listener.edits(valid[0], rows, weight, bonus)
+        errors[weight, bonus] = sum(item.errors for item in edits)
+        wer = errors[weight, bonus] / sum(item.length for item in edits)
+        emit(BENCH, f"valid/lm weight {weight:g}, bonus {bonus:g}", "wer", wer)
+    return min(errors, key=lambda both: (errors[both], both))
+
+
 def main() -> None:
     """Transcribe the dev sets and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +156,8 @@ def main() -> None:
     parser.add_argument("--chunk-frames", type=int, help="of 80 ms; default: the checkpoint's own")
     parser.add_argument("--left-frames", type=int, help="left context; default: the checkpoint's own")
     parser.add_argument("--joined", type=int, default=1, help="hear so many recordings in a row as one, too")
+    parser.add_argument("--lm", type=Path, help="sentences, one a line, for a model of words")
+    parser.add_argument("--beam", type=int, default=8, help="of CTC with a language model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=0, help="print N references and readings on stderr")
@@ -100,6 +166,12 @@ def main() -> None:
     model, tokenizer = load_checkpoint(arguments.model)
     own = model.encoder.default_context
     context = Context(arguments.chunk_frames or own.chunk_frames, arguments.left_frames or own.left_frames)
+    listener, weight, bonus = None, 0.0, 0.0
+    if arguments.lm is not None:
+        lines = arguments.lm.read_text(encoding="utf-8").splitlines()
+        lm = estimate((line.split() for line in lines), 3, Lexicon.load().words)
+        listener = Listener(model, tokenizer, lm, arguments.beam)
+        weight, bonus = tuned(listener, valid_set(model.config.encoder.mels, VALID), context)
     for name in SETS:
         dev = dev_set(name, model.config.encoder.mels, arguments.limit, arguments.seed)
         if dev is None:
@@ -113,6 +185,15 @@ def main() -> None:
             "rnnt": [word_errors(*pair) for pair in zip(texts, rnnt, strict=True)],
         }
         report(name.split("/")[0], counts)
+        for case, seen in (("stream", context), ("offline", Context())) if listener is not None else ():
+            assert listener is not None
+            rows, place = listener.rows(features, seen), f"{name.split('/')[0]}/{case}"
+            alone = ctc_errors(model, tokenizer, dev, seen)
+            words = [edits.length for edits in alone]
+            emit(BENCH, f"{place}/ctc", "wer", ratio([edits.errors for edits in alone], words))
+            helped = [edits.errors for edits in listener.edits(texts, rows, weight, bonus)]
+            emit(BENCH, f"{place}/ctc, lm", "wer", ratio(helped, words))
+            emit(BENCH, f"{place}/ctc, lm", "wer", ratio(helped, [edits.errors for edits in alone]), "ctc")
         if arguments.joined > 1:
             longer(name.split("/")[0], model, tokenizer, dev, context, arguments.joined)
 

@@ -212,7 +212,7 @@ def test_a_search_with_it_is_the_enumeration_with_it(kind: str) -> None:
         scorer, words = NGramScorer(model, PIECES), lambda tokens: [PIECES[t] for t in tokens]
     else:
         model = estimate([["ac"], ["b", "a"], ["a", "bc"]], 3)
-        scorer = WordScorer(model, PIECES, unknown=-2.0)
+        scorer = WordScorer(model, PIECES, unknown=-2.0, bonus=1.5)
 
         def words(tokens: tuple[int, ...]) -> list[str]:
             return "".join(PIECES[t] for t in tokens).replace("▁", " ").split()
@@ -224,8 +224,9 @@ def test_a_search_with_it_is_the_enumeration_with_it(kind: str) -> None:
     assert len(found) == len(acoustic) > 100
     for h in found:
         text = words(h.tokens)
-        unknown = -2.0 * sum(word not in model.ids or word == UNK for word in text) if kind == "words" else 0.0
-        assert h.scores["lm"] == pytest.approx(0.5 * (model.score(text) + unknown), abs=1e-9), h.tokens
+        unknown = sum(word not in model.ids or word == UNK for word in text)
+        more = 1.5 * len(text) - 2.0 * unknown if kind == "words" else 0.0
+        assert h.scores["lm"] == pytest.approx(0.5 * (model.score(text) + more), abs=1e-9), h.tokens
         assert h.scores["ctc"] == pytest.approx(acoustic[h.tokens], abs=1e-9)
     assert found[0].tokens != max(acoustic, key=lambda tokens: acoustic[tokens]), "the model changed nothing"
 

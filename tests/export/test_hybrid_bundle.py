@@ -60,3 +60,8 @@ def test_a_hybrid_without_words_is_refused() -> None:
     for lm in (None, LanguageModelConfig(file="x", unit="pieces")):
         with pytest.raises(ValidationError, match="finds the words of a language model"):
             FreeConfig(search=SEARCH, lm=lm)
+    for lm in (LanguageModelConfig(file="x", bonus=1.0), LanguageModelConfig(file="x", unknown=-1.0)):
+        with pytest.raises(ValidationError, match="its own 'bonus'"):
+            FreeConfig(search=SEARCH, lm=lm)
+    with pytest.raises(ValidationError, match="is for whole words"):
+        LanguageModelConfig(file="x", unit="pieces", bonus=1.0)

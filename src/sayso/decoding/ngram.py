@@ -118,11 +118,12 @@ class NGramScorer:
 class WordScorer:
     """A model of whole words on top of word pieces: a word is scored when the next one opens, or at the end.
 
-    ``unknown`` is added for a word that the model lacks (natural log), beside the probability of ``<unk>``.
+    ``unknown`` is added for a word that the model lacks (natural log), beside the probability of ``<unk>``; ``bonus``
+    for every word, because each lowers the probability of the whole and long words would win without it.
     """
 
-    def __init__(self, model: NGram, pieces: Sequence[str], unknown: float = 0.0) -> None:
-        self._model, self._pieces, self._unknown = model, tuple(pieces), unknown
+    def __init__(self, model: NGram, pieces: Sequence[str], unknown: float = 0.0, bonus: float = 0.0) -> None:
+        self._model, self._pieces, self._unknown, self._bonus = model, tuple(pieces), unknown, bonus
 
     def start(self, context: Mapping[str, Any] | None = None) -> tuple[Longs, str]:
         """After ``<s>``, in no word."""
@@ -159,7 +160,7 @@ class WordScorer:
         unknown = self._model.ids[UNK]
         ids = np.array([self._model.ids.get(word, unknown) for _, word in states], dtype=np.int64)
         scores, following = self._model.step(np.stack([state for state, _ in states]), ids)
-        return scores + np.where(ids == unknown, self._unknown, 0.0), list(following)
+        return scores + np.where(ids == unknown, self._unknown, 0.0) + self._bonus, list(following)
 
 
 def pack(words: Sequence[str], tables: Sequence[tuple[Longs, Doubles, Doubles]], where: str) -> NGram:

@@ -251,7 +251,7 @@ class Engine:
         model, pieces = self._ngram(config.file), self.tokenizer.pieces
         if config.unit == "pieces":
             return {"lm": (NGramScorer(model, pieces), config.weight)}
-        return {"lm": (WordScorer(model, pieces, config.unknown), config.weight)}
+        return {"lm": (WordScorer(model, pieces, config.unknown, config.bonus), config.weight)}
 
     def _open_slots(self) -> OpenSlots | None:
         """What hears the domain's open slots again; None where there are none, or they are spelled and there is no

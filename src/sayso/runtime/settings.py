@@ -19,7 +19,8 @@ class LanguageModelConfig(Config):
     """An n-gram model that votes on the free text: ``weight`` times its log probability is added.
 
     ``file`` is packed arrays (``decoding/arpa.py``), in a bundle one of its files. ``unit`` says what its words are:
-    whole words, or the tokenizer's pieces. ``unknown`` is added for a whole word that it lacks (natural log).
+    whole words, or the tokenizer's pieces. ``unknown`` is added to that for a whole word that the model lacks, and
+    ``bonus`` for every whole word (natural logs; ``weight`` is of the sum).
     """
 
     kind: Literal["ngram"] = "ngram"
@@ -27,6 +28,13 @@ class LanguageModelConfig(Config):
     unit: Literal["words", "pieces"] = "words"
     weight: float = Field(default=0.3, allow_inf_nan=False)
     unknown: float = Field(default=0.0, le=0.0, allow_inf_nan=False)
+    bonus: float = Field(default=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _bonus_of_words(self) -> Self:
+        if self.unit == "pieces" and self.bonus:
+            raise ValueError("lm.bonus is for whole words; give unit = 'words' with it, or leave it out")
+        return self
 
 
 class FreeConfig(Config):
@@ -40,6 +48,10 @@ class FreeConfig(Config):
     def _a_hybrid_has_its_words_from_a_model(self) -> Self:
         if isinstance(self.search, HybridConfig) and (self.lm is None or self.lm.unit != "words"):
             raise ValueError("search 'hybrid' finds the words of a language model; give 'lm', with unit 'words'")
+        if isinstance(self.search, HybridConfig) and self.lm is not None and (self.lm.unknown or self.lm.bonus):
+            raise ValueError(
+                "search 'hybrid' hears no word but its model's and has its own 'bonus'; leave out those of 'lm'"
+            )
         return self
 
     @model_validator(mode="after")
