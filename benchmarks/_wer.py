@@ -42,12 +42,17 @@ def dev_set(name: str, mels: int, limit: int | None, seed: int) -> tuple[list[st
 def recordings(name: str, limit: int | None, seed: int) -> list[tuple[str, Floats]] | None:
     """Normalised texts and samples (n,) at 16 kHz of a dev set of the corpora; None where it is absent (said on
     stderr)."""
+    chosen = examples(name, limit, seed)
+    return None if chosen is None else [(normalise(e.text or ""), decode.read(e.audio)) for e in chosen]
+
+
+def examples(name: str, limit: int | None, seed: int) -> list[Example] | None:
+    """A dev set of the corpora, or a seeded sample; None where it is absent (said on stderr)."""
     manifest = corpora() / name
     if not manifest.exists():
         skip(name, f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
         return None
-    examples = _choose(read_examples(manifest), limit, seed)
-    return [(normalise(e.text or ""), decode.read(e.audio)) for e in examples]
+    return _choose(read_examples(manifest), limit, seed)
 
 
 def encoded(

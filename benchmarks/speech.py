@@ -11,8 +11,8 @@ given as a ratio to CTC on the same utterances. With ``--joined 4`` recordings a
 the history of the stream and with all history: CTC's word error rate as a ratio to the same words heard one by one (a
 model that learnt where in a clip it is gets lost in longer ones). With ``--lm SENTENCES`` CTC's beam hears with a
 3-gram of these words besides, in the stream and with everything visible (``offline``); its weight and the bonus of a
-word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. Dev data is
-reported, never tuned on. One JSON line per figure.
+word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. ``--groups``: the
+transducer's also by what is known of the speakers. Dev data is reported, never tuned on. One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from _lines import ROOT, corpora, emit, progress
-from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded
+from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded, examples
 
 from sayso.audio import decode
 from sayso.audio.features import FeatureConfig, fbank
+from sayso.core.result import Result
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 from sayso.data.splits import cut_valid
@@ -37,6 +38,7 @@ from sayso.decoding.kneser_ney import estimate
 from sayso.decoding.ngram import NGram, WordScorer
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import EditCounts, word_errors
+from sayso.evaluation.slices import slices
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.lexicon import Lexicon
@@ -156,6 +158,7 @@ def main() -> None:
     parser.add_argument("--chunk-frames", type=int, help="of 80 ms; default: the checkpoint's own")
     parser.add_argument("--left-frames", type=int, help="left context; default: the checkpoint's own")
     parser.add_argument("--joined", type=int, default=1, help="hear so many recordings in a row as one, too")
+    parser.add_argument("--groups", action="store_true", help="by gender, age and accent, where known")
     parser.add_argument("--lm", type=Path, help="sentences, one a line, for a model of words")
     parser.add_argument("--beam", type=int, default=8, help="of CTC with a language model")
     parser.add_argument("--threads", type=int, default=1)
@@ -185,6 +188,10 @@ def main() -> None:
             "rnnt": [word_errors(*pair) for pair in zip(texts, rnnt, strict=True)],
         }
         report(name.split("/")[0], counts)
+        people = examples(name, arguments.limit, arguments.seed) if arguments.groups else None
+        for field, groups in slices([(e, Result(text=t)) for e, t in zip(people or (), rnnt, strict=False)]).items():
+            for value, figures in groups.items():
+                emit(BENCH, f"{name.split('/')[0]}/rnnt/{field} {value}, {figures['n']}", "wer", figures.get("wer"))
         for case, seen in (("stream", context), ("offline", Context())) if listener is not None else ():
             assert listener is not None
             rows, place = listener.rows(features, seen), f"{name.split('/')[0]}/{case}"
