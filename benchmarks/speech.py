@@ -47,7 +47,7 @@ from sayso.text.tokenizer import Tokenizer
 from sayso.training.transducing import transducer_greedy
 
 BENCH = "speech"
-WEIGHTS, BONUSES, VALID = (0.2, 0.35, 0.5), (0.0, 2.0, 4.0), 90  # of the language model; recordings to choose by
+WEIGHTS, BONUSES, VALID = (0.35, 0.5, 0.7), (2.0, 4.0, 6.0, 8.0), 90  # of a language model; recordings to choose by
 
 
 @torch.no_grad()
