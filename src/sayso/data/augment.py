@@ -34,6 +34,7 @@ Range = tuple[float, float]
 RATE = 16000
 LEAST_TALKERS, MOST_TALKERS = 3, 6  # that babble is made of
 LONGEST_ROOM = int(0.4 * RATE)
+_MOST_RAISED, _LARGER = 20.0, 5  # nats at the end of a response; how often a room that is too small is made larger
 _WINDOW, _HOP, _LIFTER = 512, 128, 32  # a lifter of 2 ms keeps formants and drops the pitch of voices up to 500 Hz
 CODECS = {
     "ulaw": ("WAV", "ULAW", 8000),
@@ -136,23 +137,44 @@ def simulate_room(rt60: float, size: tuple[float, float, float], rng: np.random.
     room.add_microphone(microphone)
     room.compute_rir()
     response = _direct(np.asarray(room.rir[0][0], np.float32))
+    raised = 0.0
     for turn in range(30):  # the direct path is part of the fit, so one correction is not enough, and three mostly are
-        measured = reverberation_time(response)
+        try:
+            measured = reverberation_time(response)
+        except DataError:
+            measured = np.inf
         if turn >= 3 and abs(measured / rt60 - 1) < 0.05:
             break
         rate = np.log(1000) * (1 / rt60 - 1 / measured)  # 60 dB = a factor of 1000
+        raised -= rate * len(response) / RATE
+        if raised > _MOST_RAISED:
+            break
         response = response * np.exp(-rate * np.arange(len(response)) / RATE).astype(np.float32)
+    if not abs(measured / rt60 - 1) < 0.1:
+        raise DataError(
+            f"no reverberation of {rt60} s came about in a room of {size} m; a long one needs a larger room"
+        )
     return np.asarray(response / response[0], np.float32)
 
 
 def simulate_rooms(n: int, rng: np.random.Generator, rt60: Range = (0.15, 0.5)) -> list[Floats]:
-    """``n`` rooms of 2.5 to 7 m with reverberation times uniform in ``rt60``, as impulse responses."""
+    """``n`` rooms of 2.5 to 7 m with reverberation times uniform in ``rt60``, as impulse responses; those that are too
+    small for theirs are larger."""
     rooms = []
     for _ in range(n):
         size = (rng.uniform(2.5, 7), rng.uniform(2.5, 7), rng.uniform(2.3, 3.2))
         # the driest a box can be (all walls absorbing) bounds what may be asked for
         dry = 0.161 * float(np.prod(size)) / (2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2]))
-        rooms.append(simulate_room(max(rng.uniform(*rt60), dry * 1.05), size, rng))
+        wanted = max(rng.uniform(*rt60), dry * 1.05)
+        for turn in range(_LARGER + 1):
+            try:
+                rooms.append(simulate_room(wanted, size, rng))
+                break
+            except DataError:  # of the reflections of a small room only the first are there
+                if turn == _LARGER:
+                    raise
+                more = 1.2 if wanted > 2 * dry else 1.0  # a dry one needs other places in it
+                size = (more * size[0], more * size[1], more * size[2])
     return rooms
 
 
