@@ -16,14 +16,17 @@ import soundfile as sf
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from sayso.core.config import parse
 from sayso.core.errors import DataError
 from sayso.core.result import Intent, Result, Slot
 from sayso.evaluation.examples import read_examples
+from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import load_domain, parse_domain
 from sayso.nlu.sample import sample
 from sayso.text.normalise import normalise
+from sayso.text.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
@@ -154,7 +157,8 @@ def test_cascades_answer_beside_the_bundle(
 
 def test_heads_that_are_compared_have_one_size_and_a_row_each() -> None:
     bench = runpy.run_path(str(FOLDER / "tradeoffs.py"))
-    found = {name: bench["sized"](name, 40) for name in ("ctc", "chunks", "mocha", "transducer")}
+    trunk = bench["trunk_of"](40, None)
+    found = {name: bench["sized"](name, trunk) for name in ("ctc", "chunks", "mocha", "transducer")}
     assert found["ctc"][1] == 0
     for name in ("chunks", "mocha"):
         assert found[name][1] == pytest.approx(found["transducer"][1], rel=0.03)
@@ -177,16 +181,39 @@ def test_what_one_training_is_read_as_twice_is_trained_once(tmp_path: Path) -> N
             return tmp_path / name
 
     names = ("ctc", "attention", "attention-alone", "mocha")
-    models = {name: bench["sized"](name, 40) for name in names}
+    models = {name: bench["sized"](name, bench["trunk_of"](40, None)) for name in names}
     assert models["attention"] == models["attention-alone"]
-    folders = bench["trained"](Noted(), models, 0.4)
+    folders = bench["trained"](Noted(), models, 0.4, None)
     assert said == ["ctc", "attention", "mocha"] and list(folders) == list(names)
     assert folders["attention-alone"] == folders["attention"] == tmp_path / "attention"
-    assert bench["trained"](Noted(), {"attention-alone": models["attention"]}, 0.4) == {
+    assert bench["trained"](Noted(), {"attention-alone": models["attention"]}, 0.4, None) == {
         "attention-alone": tmp_path / "attention"
     }
     weights = {name: bench["SYSTEMS"][name].ctc for name in ("attention", "attention-alone")}
     assert weights == {"attention": 0.3, "attention-alone": 0.0}
+
+
+def test_systems_begin_with_a_checkpoints_encoder_and_with_heads_of_their_own(tmp_path: Path) -> None:
+    bench = runpy.run_path(str(FOLDER / "tradeoffs.py"))
+    small = {"kind": "conformer", "channels": 8, "width": 16, "layers": 1, "heads": 2, "feedforward": 16, "kernel": 3}
+    tokenizer = train_tokenizer(["the kitchen light", "a hall light"] * 9, tmp_path / "t.model", vocab=24)
+    torch.manual_seed(1)
+    base = parse(ModelConfig, {"vocab": tokenizer.size, "ctc_rate": 2, "phones": True, "encoder": small}, where="test")
+    known = base.build()
+    save_checkpoint(known, tokenizer, tmp_path / "base")
+    trunk = bench["trunk_of"](40, tmp_path / "base")
+    for name, phones in (("transducer", False), ("hybrid", True)):
+        settings, _ = bench["sized"](name, trunk)
+        first, again = (
+            load_checkpoint(bench["begun"](settings, tmp_path / "base", tmp_path / name / str(seed), seed))[0]
+            for seed in (0, 1)
+        )
+        for key, value in first.state_dict().items():
+            kept = key.startswith(("encoder.", "ctc.", "phones."))
+            assert torch.equal(value, known.state_dict()[key]) if kept else True, key
+        assert (first.phones is not None) == phones
+        new = [key for key in first.state_dict() if key.startswith(("predictor.", "joiner.")) and "weight" in key]
+        assert any(not torch.equal(first.state_dict()[key], again.state_dict()[key]) for key in new)
 
 
 def test_dialogues_are_read_and_none_is_tuned_on() -> None:

@@ -94,7 +94,7 @@ def test_reverberation_time_of_a_known_decay() -> None:
 
 
 def test_a_room_that_is_too_small_for_its_reverberation_is_said_and_made_larger() -> None:
-    with pytest.raises(DataError, match=r"no reverberation of 0\.7 s .* needs a larger room"):
+    with pytest.raises(DataError, match=r"no reverberation of 0\.7 s .* needs more room"):
         a.simulate_room(0.7, (2.5, 2.5, 2.3), np.random.default_rng(0))
     found = [a.simulate_rooms(1, np.random.default_rng(seed), (0.5, 0.5))[0] for seed in range(30)]
     assert [a.reverberation_time(room) for room in found] == pytest.approx([0.5] * 30, rel=0.1)

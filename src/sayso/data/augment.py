@@ -143,23 +143,18 @@ def simulate_room(rt60: float, size: tuple[float, float, float], rng: np.random.
             measured = reverberation_time(response)
         except DataError:
             measured = np.inf
-        if turn >= 3 and abs(measured / rt60 - 1) < 0.05:
+        if (turn >= 3 and abs(measured / rt60 - 1) < 0.05) or raised > _MOST_RAISED:
             break
         rate = np.log(1000) * (1 / rt60 - 1 / measured)  # 60 dB = a factor of 1000
         raised -= rate * len(response) / RATE
-        if raised > _MOST_RAISED:
-            break
         response = response * np.exp(-rate * np.arange(len(response)) / RATE).astype(np.float32)
     if not abs(measured / rt60 - 1) < 0.1:
-        raise DataError(
-            f"no reverberation of {rt60} s came about in a room of {size} m; a long one needs a larger room"
-        )
+        raise DataError(f"no reverberation of {rt60} s came about in a room of {size} m; a long one needs more room")
     return np.asarray(response / response[0], np.float32)
 
 
 def simulate_rooms(n: int, rng: np.random.Generator, rt60: Range = (0.15, 0.5)) -> list[Floats]:
-    """``n`` rooms of 2.5 to 7 m with reverberation times uniform in ``rt60``, as impulse responses; those that are too
-    small for theirs are larger."""
+    """``n`` rooms of 2.5 to 7 m, or larger, with reverberation times uniform in ``rt60``, as impulse responses."""
     rooms = []
     for _ in range(n):
         size = (rng.uniform(2.5, 7), rng.uniform(2.5, 7), rng.uniform(2.3, 3.2))
