@@ -17,6 +17,9 @@ from torch import Tensor
 from sayso.audio import decode
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.result import Example
+from sayso.data.corpora import TRAINING, read_corpus
+from sayso.data.manifest import audio_path
+from sayso.data.splits import cut_valid
 from sayso.decoding.greedy import CtcGreedy
 from sayso.evaluation.examples import read_examples
 from sayso.evaluation.metrics import EditCounts, word_errors
@@ -53,6 +56,16 @@ def examples(name: str, limit: int | None, seed: int) -> list[Example] | None:
         skip(name, f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
         return None
     return _choose(read_examples(manifest), limit, seed)
+
+
+def valid_recordings(limit: int) -> list[tuple[str, Floats]]:
+    """Normalised texts and samples (n,) of about ``limit`` recordings of the validation parts of the training corpora
+    that are here."""
+    rows = []
+    for name in TRAINING:
+        valid = list(cut_valid(read_corpus(name, root=corpora()))[1]) if (corpora() / name).is_dir() else []
+        rows += valid[:: max(1, len(valid) * len(TRAINING) // limit)]
+    return [(normalise(cut.supervisions[0].text or ""), decode.read(audio_path(cut))) for cut in rows]
 
 
 def encoded(

@@ -19,17 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from _lines import ROOT, corpora, emit, progress
-from _wer import SETS, Floats, ctc_errors, recordings
+from _wer import SETS, Floats, ctc_errors, recordings, valid_recordings
 
 from sayso.audio import decode
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.data import augment
-from sayso.data.corpora import TRAINING, read_corpus
-from sayso.data.manifest import audio_path
-from sayso.data.splits import cut_valid
 from sayso.evaluation.bootstrap import ratio
 from sayso.models.assembly import load_checkpoint
-from sayso.text.normalise import normalise
 
 BENCH = "degraded"
 Spoil = Callable[[Floats, np.random.Generator], Floats]
@@ -75,15 +71,6 @@ def spoils(talkers: list[Floats]) -> dict[str, Spoil]:
     }
 
 
-def valid(limit: int) -> list[tuple[str, Floats]]:
-    """Texts and samples of about ``limit`` recordings of the validation parts."""
-    rows = []
-    for name in TRAINING:
-        part = list(cut_valid(read_corpus(name))[1])
-        rows += part[:: max(1, len(part) * len(TRAINING) // limit)]
-    return [(normalise(cut.supervisions[0].text or ""), decode.read(audio_path(cut))) for cut in rows]
-
-
 def main() -> None:
     """Spoil, hear and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +82,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = valid(options.limit) if options.valid else recordings(SETS[0], options.limit, options.seed)
+    found = valid_recordings(options.limit) if options.valid else recordings(SETS[0], options.limit, options.seed)
     if not found:
         return
     models = {"": load_checkpoint(options.model)}

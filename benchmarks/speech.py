@@ -24,15 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _lines import ROOT, corpora, emit, progress
-from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded, examples
+from _lines import ROOT, emit, progress
+from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded, examples, valid_recordings
 
-from sayso.audio import decode
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.result import Result
-from sayso.data.corpora import TRAINING, read_corpus
-from sayso.data.manifest import audio_path
-from sayso.data.splits import cut_valid
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.decoding.kneser_ney import estimate
 from sayso.decoding.ngram import NGram, WordScorer
@@ -42,7 +38,6 @@ from sayso.evaluation.slices import slices
 from sayso.models.assembly import SpeechModel, load_checkpoint
 from sayso.models.streaming import Context
 from sayso.text.lexicon import Lexicon
-from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.transducing import transducer_greedy
 
@@ -99,16 +94,6 @@ def longer(
         place = f"{case}/ctc, {count} in a row{history}"
         emit(BENCH, place, "wer", ratio([edits.errors for edits in together], words))
         emit(BENCH, place, "wer", ratio([edits.errors for edits in together], single), "one by one")
-
-
-def valid_set(mels: int, limit: int) -> tuple[list[str], list[Floats]]:
-    """Texts and features (T, mels) of about ``limit`` recordings of the validation parts of the training corpora."""
-    settings, rows = FeatureConfig(mels=mels), []
-    for name in TRAINING:
-        valid = list(cut_valid(read_corpus(name, root=corpora()))[1]) if (corpora() / name).is_dir() else []
-        rows += valid[:: max(1, len(valid) * len(TRAINING) // limit)]
-    texts = [normalise(cut.supervisions[0].text or "") for cut in rows]
-    return texts, [fbank(decode.read(audio_path(cut)), settings) for cut in rows]
 
 
 class Listener:
@@ -174,7 +159,9 @@ def main() -> None:
         lines = arguments.lm.read_text(encoding="utf-8").splitlines()
         lm = estimate((line.split() for line in lines), 3, Lexicon.load().words)
         listener = Listener(model, tokenizer, lm, arguments.beam)
-        weight, bonus = tuned(listener, valid_set(model.config.encoder.mels, VALID), context)
+        valid, settings = valid_recordings(VALID), FeatureConfig(mels=model.config.encoder.mels)
+        heard = [text for text, _ in valid], [fbank(samples, settings) for _, samples in valid]
+        weight, bonus = tuned(listener, heard, context)
     for name in SETS:
         dev = dev_set(name, model.config.encoder.mels, arguments.limit, arguments.seed)
         if dev is None:

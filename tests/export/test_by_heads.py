@@ -134,7 +134,9 @@ def test_fused_heads_read_on_the_floor_what_they_read_in_the_workshop(parts: Any
         graph = floor.engine.graph("slots")
         assert graph is not None
         feed = {"frames": heard.encoded[None, at.numpy()], "tokens": tokens.numpy(), "lengths": count.numpy()}
-        got = graph.run({**feed, **states_of(floor.engine, [heard.free.tokens], heard.encoded)})[0]["log_probs"]
+        got = graph.run({**feed, **states_of(floor.engine, tokens.numpy(), count.numpy(), heard.encoded)})[0][
+            "log_probs"
+        ]
         wanted = torch.log_softmax(model.slots(encoded[:, at], tokens, count, states), -1)
         np.testing.assert_allclose(got, wanted.numpy(), atol=1e-3)
         result = floor.understand(clip)

@@ -43,7 +43,7 @@ from sayso.training.progress import Meter, Say
 
 Floats = NDArray[np.float32]
 NOISE, ROOMS, REAL, REAL_NOISE = "noise", "rooms", "real", "real-noise"
-GUESTS, GUESTS_NOISE = "guests", "guests-noise"
+_LENT = GUESTS, GUESTS_NOISE = "guests", "guests-noise"
 _LEAST_CLIPS = 8  # fewer do not tell how late the network writes
 TITLES = {
     speech.SEEN: ("Held-out voices", "Voices that training never hears, saying sentences of known wording."),
@@ -108,10 +108,10 @@ def held_out(
 def hear(model: Model, clips: Sequence[Clip], say: Say, what: str, domain: Domain) -> list[Heard]:
     """Let ``model`` of ``domain`` understand every clip, those of guests with their sentences in its grammar."""
     meter, heard = Meter(say, what), []
-    borrowed = [clip.example.text or "" for clip in clips if clip.kind in (GUESTS, GUESTS_NOISE)]
+    borrowed = [clip.example.text or "" for clip in clips if clip.kind in _LENT]
     host = with_guests(model, domain, borrowed) if borrowed else model
     for number, clip in enumerate(clips):
-        listener = host if clip.kind in (GUESTS, GUESTS_NOISE) else model
+        listener = host if clip.kind in _LENT else model
         result, outcome = listener.explain(clip.samples, 16000)
         heard.append(Heard(clip, result, outcome))
         meter(number + 1, len(clips))
@@ -128,8 +128,8 @@ def weigh(
     """
     model, meter = Model(read_bundle(bundle)), Meter(say, "4/5 calibrating")
     heard: dict[float, list[Heard]] = {weight: [] for weight in weights}
-    guests = [clip for clip in clips if clip.kind in (GUESTS, GUESTS_NOISE)]
-    clips = [clip for clip in clips if clip.kind not in (GUESTS, GUESTS_NOISE)]
+    guests = [clip for clip in clips if clip.kind in _LENT]
+    clips = [clip for clip in clips if clip.kind not in _LENT]
     for number, clip in enumerate(clips):
         stream = model.stream()
         through(stream, [clip.samples])

@@ -180,7 +180,7 @@ def _slot_votes(
     for row, tagged in enumerate(spelled):
         tokens[row, : lengths[row]] = [token for token, _, _ in tagged]
         frames[row, : lengths[row]] = encoded[np.array([at for _, at, _ in tagged]) // engine.manifest.ctc_rate]
-    states = states_of(engine, [[token for token, _, _ in tagged] for tagged in spelled], encoded)
+    states = states_of(engine, tokens, lengths, encoded)
     log_probs = graph.run({"frames": frames, "tokens": tokens, "lengths": lengths, **states})[0]["log_probs"]
     return [
         sum(float(log_probs[row, u, index[tag]]) for u, (_, _, tag) in enumerate(tagged) if tag in index)

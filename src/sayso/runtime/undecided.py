@@ -106,7 +106,7 @@ def _tagged(engine: Engine, heard: Utterance) -> tuple[Slot, ...]:
     rate = engine.manifest.ctc_rate if by_rows else 1
     at = np.minimum(np.array(heard.free.frames) // rate, len(heard.encoded) - 1)
     feed = {"frames": heard.encoded[None, at], "tokens": np.array([tokens]), "lengths": np.array([len(tokens)])}
-    feed |= states_of(engine, [tokens], heard.encoded)
+    feed |= states_of(engine, feed["tokens"], feed["lengths"], heard.encoded)
     best = graph.run(feed)[0]["log_probs"][0].argmax(-1)
     pieces = engine.tokenizer.pieces
     spelled = [span for span in spans_of(tokens, pieces) if text_of(pieces[t] for t in tokens[span[0] : span[1] + 1])]
