@@ -30,7 +30,8 @@ from sayso.models.assembly import ModelConfig
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.streaming import Context
 from sayso.text.tokenizer import train_tokenizer
-from sayso.training.batches import Item, augment, collate
+from sayso.training.augment import augment
+from sayso.training.batches import Item, collate
 from sayso.training.loop import Corpus, Trainer
 from sayso.training.recipe import LossWeights, TrainingConfig
 

@@ -18,7 +18,8 @@ from sayso.export.bundle import ExportConfig, export_bundle
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint, save_checkpoint
 from sayso.models.encoders.pretrained import Pretrained, PretrainedConfig
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.batches import Item, augment_samples, collate
+from sayso.training.augment import augment_samples
+from sayso.training.batches import Item, collate
 from sayso.training.objective import Objective
 from sayso.training.recipe import LossWeights, SpecAugmentConfig
 

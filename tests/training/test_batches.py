@@ -12,7 +12,8 @@ import torch
 from sayso.audio.decode import read
 from sayso.audio.features import fbank
 from sayso.data.augment import coloured
-from sayso.training.batches import Batcher, Item, augment, collate, phones_of, teacher_of, with_noise
+from sayso.training.augment import Around, augment, babble, mixed, with_noise
+from sayso.training.batches import Batcher, Item, collate, phones_of, teacher_of
 from sayso.training.curriculum import CompetenceConfig, Curriculum, ranks_of
 from sayso.training.recipe import SpecAugmentConfig
 
@@ -182,7 +183,66 @@ def test_no_noise_draws_nothing() -> None:
     assert loud.shape == plain.shape and loud.mean() > plain.mean()
 
 
-def mixed(real: int, synthetic: int) -> list[Item]:
+def test_recorded_noise_in_the_features_is_that_of_a_noisy_recording() -> None:
+    """Against the features of the waves mixed at the same ratio; what is left is how the waves' phases fall."""
+    rng = np.random.default_rng(0)
+    root = Path(__file__).parents[2] / "examples"
+    names = "close-the-blinds-in-the-office.flac", "turn-on-the-kitchen-lights.flac"
+    waves = [read(root / name).astype(np.float64) for name in names]
+    wave, other = (each[: min(map(len, waves))] for each in waves)
+    noise = np.convolve(rng.permutation(other), [1.0, 0.9], "same")  # its power, without its order
+    clean, alone = (fbank(each.astype(np.float32)) for each in (wave, noise))
+    for snr in (0.0, 10.0):
+        loud = noise * np.sqrt((wave**2).mean() / (noise**2).mean() / 10 ** (snr / 10))
+        real = fbank((wave + loud).astype(np.float32))
+        apart = (mixed(clean, np.exp(alone.astype(np.float64)), snr) - real)[:, 1:]  # natural logs: 0.23 is 1 dB
+        assert np.abs(apart).mean() < 0.23 and abs(np.median(apart)) < 0.15
+        assert np.abs(clean - real)[:, 1:].mean() > 3 * np.abs(apart).mean()  # negative control: no noise
+
+
+def test_babble_is_three_to_six_voices_of_one_power() -> None:
+    rng = np.random.default_rng(0)
+    talkers = [np.full((50, 80), -60.0, np.float32) for _ in range(9)]
+    for number, voice in enumerate(talkers):
+        voice[:, number * 8] = number  # a band and a loudness of its own
+    hz = 700 * (np.exp(np.linspace(np.log1p(40 / 700), np.log1p(7800 / 700), 80)) - 1)
+    raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2
+    counts = set()
+    for _ in range(60):
+        loud = babble(talkers, 120, rng)
+        bands = np.flatnonzero(loud.sum(0) > 1e-12)
+        assert loud.shape == (120, 80) and (bands % 8 == 0).all()
+        assert np.allclose((loud / raised).sum(0)[bands], 1.0, rtol=1e-3)
+        counts.add(len(bands))
+    assert counts == {3, 4, 5, 6}
+
+
+def test_what_sounds_beside_a_clip_is_what_the_config_asks_for() -> None:
+    x = np.random.default_rng(0).normal(6, 2, (60, 80)).astype(np.float32)
+    low, high = np.full((30, 80), -60.0, np.float32), np.full((40, 80), -60.0, np.float32)
+    low[:, 20], high[:, 60] = 9.0, 9.0  # a noise, and what others say
+    bare = SpecAugmentConfig(
+        tempo=0, vocal_tract=0, level=0, frequency_masks=0, time_share=0, noise=1, noise_db=(-20.0, -20.0)
+    )
+
+    def louder(recorded: float, talk: float, around: Around) -> set[int]:
+        config = SpecAugmentConfig(**bare.model_dump() | {"recorded": recorded, "babble": talk})
+        found: set[int] = set()
+        for seed in range(20):
+            noisy = augment(x, config, np.random.default_rng(seed), around=around)[0]
+            found |= {int(band) for band in np.flatnonzero((noisy - x).mean(0) > 1)}
+        return found
+
+    around = Around([low], [high, high, high])
+    assert {20} < louder(1, 0, around) <= set(range(17, 25))  # warped by up to 15%
+    assert louder(0, 1, around) == {60}
+    assert len(louder(0, 0, around)) > 60
+    assert len(louder(1, 0, Around())) > 60 and len(louder(0, 1, Around([low], [high]))) > 60  # coloured instead
+    with pytest.raises(ValueError, match="lower one"):
+        SpecAugmentConfig(recorded=0.7, babble=0.4)
+
+
+def pool(real: int, synthetic: int) -> list[Item]:
     """Synthetic clips are shorter, as short commands beside read speech are."""
     rng = np.random.default_rng(0)
     return [Item(0, i, int(rng.integers(200, 900)), (1,)) for i in range(real)] + [
@@ -196,7 +256,7 @@ def synthetic_frames(batch: list[Item]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
 def test_every_batch_has_its_share_of_synthetic_speech(share: float) -> None:
-    given = mixed(150, 60)
+    given = pool(150, 60)
     batcher = Batcher(given, [1.0] * len(given), 60.0, seed=0, synthetic_share=share)
     batches = batcher._epoch_batches(0)
     sizes = np.asarray([synthetic_frames([batcher.items[i] for i in batch]) for batch in batches])
@@ -213,7 +273,7 @@ def test_every_batch_has_its_share_of_synthetic_speech(share: float) -> None:
 
 
 def test_only_real_and_only_synthetic() -> None:
-    given = mixed(20, 30)
+    given = pool(20, 30)
     for share, count in ((0.0, 20), (1.0, 30)):
         batcher = Batcher(given, [1.0] * 50, 60.0, seed=0, synthetic_share=share)
         drawn = [batcher.items[i] for batch in batcher._epoch_batches(0) for i in batch]
@@ -221,7 +281,7 @@ def test_only_real_and_only_synthetic() -> None:
 
 
 def test_the_share_holds_while_clips_get_harder() -> None:
-    given = mixed(200, 200)
+    given = pool(200, 200)
     apart = ranks_of(np.asarray([item.frames for item in given], float), np.asarray([item.synthetic for item in given]))
     rule = Curriculum(CompetenceConfig(start=0.2, steps=100), apart)
     batcher = Batcher(given, [1.0] * 400, 60.0, seed=0, curriculum=rule, synthetic_share=0.5)

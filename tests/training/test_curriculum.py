@@ -16,7 +16,8 @@ from sayso.core.errors import ConfigError
 from sayso.losses import ctc_loss
 from sayso.models.assembly import ModelConfig
 from sayso.models.encoders.conformer import ConformerConfig
-from sayso.training.batches import Batcher, Item, with_noise
+from sayso.training.augment import with_noise
+from sayso.training.batches import Batcher, Item
 from sayso.training.curriculum import CompetenceConfig, Curriculum, SortedConfig, ranks_of
 from sayso.training.difficulty import clip_losses, contrast_db, lengths, noisiness
 from sayso.training.recipe import TrainingConfig, load_recipe

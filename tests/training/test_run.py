@@ -119,6 +119,24 @@ def test_equal_runs_write_equal_bytes(recipe: Path, tmp_path: Path) -> None:
     assert sources[0]["train"]["sha256"] == content_hash(read_examples(recipe.parent / "train.jsonl"))
 
 
+def test_recorded_noise_is_heard_and_recorded(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpora" / "noise").mkdir(parents=True)
+    monkeypatch.setenv("SAYSO_CORPORA", str(tmp_path / "corpora"))
+    spec = ["training.spec.noise=1.0", "training.spec.recorded=1.0", "training.steps=2"]
+    said: list[str] = []
+    without = train(recipe, spec, tmp_path / "without", said.append)
+    assert any("no recorded noise" in line for line in said)
+    hum = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    for name in ("hum.flac", "kitchen-dev.flac"):  # what is called dev stays out
+        sf.write(tmp_path / "corpora" / "noise" / name, hum, 16000)
+    within = train(recipe, spec, tmp_path / "within", lambda text: None)
+    rows = json.loads((within / "data.json").read_text())
+    assert rows[-1]["source"] == "noise" and rows[-1]["train"]["clips"] == 1
+    assert json.loads((without / "data.json").read_text()) == rows[:-1]
+    first, second = weights(without), weights(within)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
 def test_disfluencies_stay_or_go(recipe: Path) -> None:
     cuts = list(read(recipe.parent / "train.jsonl"))[:1]
     cuts[0].supervisions[0].text = "red red uh lamp"

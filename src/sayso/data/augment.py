@@ -32,6 +32,7 @@ Floats = NDArray[np.float32]
 Range = tuple[float, float]
 
 RATE = 16000
+NOISES = "noise", "*.flac"  # in the corpora's folder
 LEAST_TALKERS, MOST_TALKERS = 3, 6  # that babble is made of
 LONGEST_ROOM = int(0.4 * RATE)
 _MOST_RAISED, _LARGER = 20.0, 5  # nats at the end of a response; how often a room that is too small is made larger
@@ -273,7 +274,7 @@ def _finish(samples: NDArray[np.floating]) -> Floats:
 
 def load_noises(corpora: Path | None) -> list[Floats]:
     """The noises that may train: ``noise/*.flac`` of the corpora folder, never one named ``*dev*``; [] where absent."""
-    return [] if corpora is None else [read(path) for path in noise_files(corpora, "noise", "*.flac")]
+    return [] if corpora is None else [read(path) for path in noise_files(corpora, *NOISES)]
 
 
 def load_rooms(corpora: Path | None) -> list[Floats]:

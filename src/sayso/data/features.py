@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import AudioError, DataError
 from sayso.core.files import whole
-from sayso.data.augment import AugmentConfig, Augmenter, noise_files
+from sayso.data.augment import NOISES, RATE, AugmentConfig, Augmenter, Floats, load_noises, noise_files
 from sayso.data.clips import ClipMeta as ClipMeta
 from sayso.data.clips import Job, augmenter_of, clip_row, job_of, meta_of, sound_of, talkers_of
 from sayso.data.manifest import to_example, written_tree
@@ -174,8 +174,21 @@ def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, r
     return digest.hexdigest()
 
 
+def noise_features(root: Path | None) -> list[Floats]:
+    """Log-mel energies (T,F) of the recorded noises that may train, as ``load_noises`` finds them."""
+    return [fbank(noise) for noise in load_noises(root)]
+
+
+def noises_described(root: Path) -> dict[str, Any]:
+    """How many recorded noises there are, their hours, and a SHA-256 of their files."""
+    files = noise_files(root, *NOISES)
+    content = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    hours = round(sum(len(noise) for noise in load_noises(root)) / (3600 * RATE), 4)
+    return {"clips": len(files), "hours": hours, "sha256": content}
+
+
 def _sizes(root: Path) -> list[tuple[str, int]]:
-    files = [*noise_files(root, "noise", "*.flac"), *noise_files(root, "rooms", "*.wav")]
+    files = [*noise_files(root, *NOISES), *noise_files(root, "rooms", "*.wav")]
     return [(file.name, file.stat().st_size) for file in files]
 
 

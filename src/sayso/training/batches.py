@@ -1,5 +1,4 @@
-"""From feature banks to batches: buckets of like duration, feature-domain augmentation, everything a function of the
-step.
+"""From feature banks to batches: buckets of like duration, padding, everything a function of the step.
 
 The batch of step ``n`` depends only on the seed and ``n``, so a resumed run sees exactly the batches it would have
 seen.
@@ -19,12 +18,8 @@ from torch import Tensor
 from sayso.data.teacher import Halves
 from sayso.models.subsampling import FACTOR
 from sayso.training.curriculum import Curriculum
-from sayso.training.recipe import SpecAugmentConfig
 
 Floats = NDArray[np.float32]
-_MEL = (np.log1p(40 / 700), np.log1p(7800 / 700))  # about where the middles of the mel bands lie
-_BURSTS_PER_FRAME, _BURST_FRAMES, _BETWEEN_BURSTS = (0.005, 0.04), (2.0, 20.0), 0.01
-_GRAIN_HZ = 1100.0  # of 700 + f: a band that wide has one value of its own in a window of 25 ms
 PHONES_PER_FRAME = 2  # a frame of 80 ms holds about one phone, so that one label would miss many
 
 
@@ -242,100 +237,3 @@ def phones_of(phones: bytes, frames: int) -> NDArray[np.int64]:
     middles = (np.arange(-(-frames // FACTOR) * PHONES_PER_FRAME) + 0.5) * part
     places = np.minimum((middles * (len(known) / frames)).astype(np.int64), len(known) - 1)
     return known[places].astype(np.int64).reshape(-1, PHONES_PER_FRAME)
-
-
-def augment(features: Floats, config: SpecAugmentConfig, rng: np.random.Generator, views: int = 1) -> list[Floats]:
-    """(T,F) to ``views`` versions (T',F): all of one tempo, each with its own vocal-tract warp, level, noise and masks
-    (at its mean)."""
-    stretch = 1.0 + rng.uniform(-config.tempo, config.tempo)
-    times = np.linspace(0, len(features) - 1, max(8, round(len(features) * stretch)))
-    x = _interpolate(features.astype(np.float32), times)
-    return [_view(x, config, rng) for _ in range(views)]
-
-
-def augment_samples(
-    samples: Floats, config: SpecAugmentConfig, rng: np.random.Generator, views: int = 1
-) -> list[Floats]:
-    """Likewise of samples (T,160): one speed, and for each view a level and stretches of silence. What acts on mel
-    bands has no say here."""
-    wave, stretch = samples.reshape(-1), 1.0 + rng.uniform(-config.tempo, config.tempo)
-    rows = max(8, round(len(samples) * stretch))
-    times = np.linspace(0, len(wave) - 1, rows * samples.shape[1])
-    fast = np.interp(times, np.arange(len(wave)), wave).astype(np.float32).reshape(rows, -1)
-    found = []
-    for _ in range(views):
-        x = fast * np.float32(np.exp(rng.uniform(-config.level, config.level) / 2))  # of energy: half in amplitude
-        _hide(x, config, rng, 0.0)
-        found.append(x)
-    return found
-
-
-def _hide(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator, fill: float) -> None:
-    """``fill`` in place of stretches of rows, in place."""
-    budget = int(len(x) * config.time_share)
-    while budget > 0:
-        width = int(rng.integers(1, config.time_width + 1))
-        start = int(rng.integers(0, max(1, len(x) - width)))
-        x[start : start + width] = fill
-        budget -= width
-
-
-def _view(x: Floats, config: SpecAugmentConfig, rng: np.random.Generator) -> Floats:
-    mels = x.shape[1]
-    warp = 1.0 + rng.uniform(-config.vocal_tract, config.vocal_tract)
-    bins = np.clip(np.arange(mels) * warp, 0, mels - 1)
-    x = np.ascontiguousarray(_interpolate(x.T, bins).T + rng.uniform(-config.level, config.level), dtype=np.float32)
-    if config.noise > 0 and rng.random() < config.noise:  # no draw where there is none: older runs stay what they were
-        clatter = config.clatter > 0 and rng.random() < config.clatter
-        x = with_noise(x, rng.uniform(*config.noise_db), rng, clatter=clatter)
-    fill = float(x.mean())
-    for _ in range(config.frequency_masks):
-        width = int(rng.integers(0, config.frequency_width + 1))
-        start = int(rng.integers(0, mels - width + 1))
-        x[:, start : start + width] = fill
-    _hide(x, config, rng, fill)
-    return x
-
-
-def with_noise(
-    x: Floats, snr_db: float, rng: np.random.Generator, slope: float | None = None, *, clatter: bool = False
-) -> Floats:
-    """Log-mel energies (T,F) with a coloured noise, its mean power ``snr_db`` below that of the sound.
-
-    Its spectrum falls as 1/f**``slope`` (None: drawn from 0 to 2) with a bump or two, and it swells; or it clatters, as
-    dishes and doors do: bursts that begin at once and die away, each of its own colour. In energies noise adds up, so
-    that it hides what it would hide in the recording; powers are those before the features' pre-emphasis.
-    """
-    frames, mels = x.shape
-    hz = 700 * (np.exp(np.linspace(*_MEL, mels)) - 1)
-    width = 700 + hz  # of a mel band: what white noise sends through it
-    raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2  # by pre-emphasis
-
-    def colour() -> tuple[NDArray[np.float64], float]:
-        falls = rng.uniform(0, 2) if slope is None else slope
-        bump, phase = rng.uniform(0, 1), rng.uniform(0, 2 * np.pi)
-        bumps = np.exp(bump * np.sin(np.linspace(0, 3 * np.pi, mels) + phase))
-        return width * raised * hz**-falls * bumps, phase
-
-    bands, phase = colour()
-    swell = np.exp(rng.uniform(0, 1) * np.sin(np.arange(frames) * rng.uniform(0.005, 0.1) + phase))
-    level = bands * swell[:, None]
-    if clatter:
-        level *= _BETWEEN_BURSTS / level.mean()
-        for start in rng.integers(0, frames, 1 + rng.poisson(rng.uniform(*_BURSTS_PER_FRAME) * frames)):
-            bands, _ = colour()
-            fade = np.exp(-np.arange(frames - start) / rng.uniform(*_BURST_FRAMES) + rng.normal())
-            level[start:] += fade[:, None] * bands / bands.mean()
-    grains = np.maximum(1.0, width / _GRAIN_HZ)  # independent values in a band: few crackle, many hiss
-    noise = level * rng.standard_gamma(grains, (frames, mels)) / grains
-    power = np.exp(x.astype(np.float64))
-    noise *= (power / raised).sum() / (noise / raised).sum() * 10 ** (-snr_db / 10)
-    noisy: Floats = np.log(power + noise).astype(np.float32)
-    return noisy
-
-
-def _interpolate(x: Floats, positions: NDArray[np.float64]) -> Floats:
-    low = np.floor(positions).astype(np.int64)
-    high = np.minimum(low + 1, len(x) - 1)
-    share = (positions - low).astype(np.float32)[:, None]
-    return x[low] * (1 - share) + x[high] * share

@@ -25,10 +25,10 @@ from sayso.core.config import Config
 from sayso.core.errors import ConfigError, DataError, nearest
 from sayso.core.result import Slot
 from sayso.data import manifest
-from sayso.data.augment import AugmentConfig
+from sayso.data.augment import NOISES, AugmentConfig, noise_files
 from sayso.data.corpora import corpora_root, read_corpus
 from sayso.data.curation import content_hash
-from sayso.data.features import ClipMeta, FeatureBank, cached
+from sayso.data.features import ClipMeta, FeatureBank, cached, noise_features, noises_described
 from sayso.data.phones import read_phones
 from sayso.data.samples import SampleBank
 from sayso.data.splits import cut_valid
@@ -72,8 +72,9 @@ def read_parts(data: DataConfig) -> list[Part]:
     return [_part(source) for source in data.train]
 
 
-def described(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """For every source what it gave: clips, hours and the ``content_hash`` of either side, as a run records it."""
+def described(parts: Iterable[Part], *, noises: bool = False) -> list[dict[str, Any]]:
+    """For every source what it gave: clips, hours and the ``content_hash`` of either side, as a run records it; with
+    ``noises`` the recorded ones too."""
     found = []
     for part in parts:
         row: dict[str, Any] = {"source": part.source.corpus or part.source.manifest}
@@ -83,6 +84,9 @@ def described(parts: Iterable[Part]) -> list[dict[str, Any]]:
                 content = content_hash(manifest.to_example(cut) for cut in cuts)
                 row[side] = {"clips": len(cuts), "hours": hours, "sha256": content}
         found.append(row)
+    root = _root() if noises else None
+    if root is not None and noise_files(root, *NOISES):
+        found.append({"source": NOISES[0], "train": noises_described(root)})
     return found
 
 
@@ -105,11 +109,13 @@ def gather(
     *,
     seed: int = 0,
     parts: Sequence[Part] | None = None,
+    noises: bool = False,
 ) -> Corpus:
     """Training and validation items of ``data``; features are made where ``data.cache`` does not have them.
 
-    ``parts`` is what ``read_parts`` gave, where it was read already. Raises ``DataError`` where nothing is left to
-    train on, ``ConfigError`` for an intent of the ``model``'s heads that no source speaks.
+    ``parts`` is what ``read_parts`` gave, where it was read already; ``noises``: with the recorded ones. Raises
+    ``DataError`` where nothing is left to train on, ``ConfigError`` for an intent of the ``model``'s heads that no
+    source speaks.
     """
     banks: list[Bank] = []
     train: list[Item] = []
@@ -153,6 +159,9 @@ def gather(
 
     _check_share(data.synthetic_share, train)
     order = np.random.default_rng((seed, 3)).permutation(len(valid))
+    recorded = noise_features(_root()) if noises and model.encoder.hears == "features" else []
+    if noises and not recorded:
+        say("no recorded noise is at hand (the corpora's folder 'noise'): coloured noise takes its place")
     return Corpus(
         train,
         weights,
@@ -160,6 +169,7 @@ def gather(
         features,
         data.synthetic_share,
         label_members(coarse, model.heads),
+        recorded,
     )
 
 

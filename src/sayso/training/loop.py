@@ -26,7 +26,8 @@ from sayso.core.files import aside, whole
 from sayso.evaluation.metrics import word_errors
 from sayso.models.assembly import SpeechModel, save_checkpoint
 from sayso.text.tokenizer import Tokenizer
-from sayso.training.batches import Batcher, Floats, Item, augment, augment_samples, collate
+from sayso.training.augment import Around, augment, augment_samples
+from sayso.training.batches import Batcher, Floats, Item, collate
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
 from sayso.training.curriculum import Curriculum, ranks_of
@@ -46,7 +47,8 @@ Say = Callable[[str], None]
 @dataclass
 class Corpus:
     """Training items with their weights, validation items, how to get an item's features, the share of synthetic speech
-    in a batch (None: as it comes), and the classes that each intent label may mean (L,C) (None: labels are classes)."""
+    in a batch (None: as it comes), the classes that each intent label may mean (L,C) (None: labels are classes), and
+    recorded noises as log-mel energies."""
 
     train: list[Item]
     weights: list[float]
@@ -54,6 +56,7 @@ class Corpus:
     features: Callable[[Item], Floats]
     synthetic_share: float | None = None
     members: NDArray[np.bool_] | None = None
+    noises: Sequence[Floats] = ()
 
 
 @dataclass
@@ -246,7 +249,11 @@ class Trainer:
         for part in range(c.accumulate):
             items = self.batcher.plan((step - self.progress.begun[-1]) * c.accumulate + part)
             change = augment if self.raw.encoder.config.hears == "features" else augment_samples
-            heard = [change(self.corpus.features(item), c.spec, rng, self.views) for item in items]
+            clips = [self.corpus.features(item) for item in items]
+            heard = []
+            for number, clip in enumerate(clips):
+                around = Around(self.corpus.noises, clips[:number] + clips[number + 1 :])
+                heard.append(change(clip, c.spec, rng, self.views, around))
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
             batch = collate(rows, [item for item in items for _ in range(self.views)])

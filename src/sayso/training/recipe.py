@@ -83,8 +83,9 @@ class SpecAugmentConfig(Config):
     """SpecAugment (Park et al. 2019) and feature-domain tempo and vocal-tract warps, drawn anew for every batch.
 
     ``noise`` is the share of clips that get coloured noise besides, at ``noise_db`` below the mean power of the clip:
-    what copies of the recordings bring is heard many times, this is never the same. ``clatter`` is the share of these
-    noises that come in bursts.
+    what copies of the recordings bring is heard many times, this is never the same. Of these noises ``recorded`` is the
+    share that was recorded (the corpora's folder ``noise``; coloured where there is none), ``babble`` the share that is
+    three to six other clips of the batch, and ``clatter`` the share of all others that comes in bursts.
     """
 
     frequency_masks: int = 2
@@ -96,7 +97,18 @@ class SpecAugmentConfig(Config):
     level: float = 2.0  # natural-log energy, uniform in +-level
     noise: float = Field(default=0.0, ge=0, le=1)
     noise_db: tuple[float, float] = (3.0, 25.0)
+    recorded: float = Field(default=0.0, ge=0, le=1)
+    babble: float = Field(default=0.0, ge=0, le=1)
     clatter: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SpecAugmentConfig:
+        if self.recorded + self.babble > 1:
+            raise ValueError(
+                f"spec.recorded {self.recorded:g} and spec.babble {self.babble:g} are shares of the same noises; their "
+                "sum may be 1 at most, lower one of them"
+            )
+        return self
 
 
 class LossWeights(Config):

@@ -62,9 +62,9 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     torch.set_num_threads(settings.training.threads)
     torch.manual_seed(settings.training.seed)
     _begin(settings, folder)
-    parts = read_parts(settings.data)
+    parts, noises = read_parts(settings.data), settings.training.spec.noise > 0 and settings.training.spec.recorded > 0
     with whole(folder / SOURCES) as fresh:
-        fresh.write_text(json.dumps(described(parts), indent=1) + "\n")
+        fresh.write_text(json.dumps(described(parts, noises=noises), indent=1) + "\n")
     model, tokenizer = _model(settings, folder, parts)
     if settings.training.at_most().phone_ctc > 0 and model.phones is None:
         raise ConfigError("training.weights.phone_ctc needs a head for phones; set model.phones = true beside it")
@@ -73,7 +73,9 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
             "data.written: tags and decoders are about words as they are spoken, and cannot be learnt beside written "
             "ones; remove model.heads.tags and model.decoder, or data.written"
         )
-    corpus = gather(settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts)
+    corpus = gather(
+        settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts, noises=noises
+    )
     if settings.init is None and model.encoder.config.hears == "features":
         mean, scale = feature_statistics(corpus)
         model.encoder.mean.copy_(mean)
