@@ -127,6 +127,13 @@ def test_phones_are_padded_as_unknown() -> None:
     assert (batch.phones[0, :7] == 5).all() and (batch.phones[0, 7:] == -100).all() and (batch.phones[1] == -100).all()
 
 
+def test_a_batch_moves_as_a_whole() -> None:
+    batch = collate([np.ones((50, 80), np.float32)], [Item(0, 0, 50, (3,))])
+    moved = batch.to(torch.device("meta"))
+    assert all(value is None or value.device.type == "meta" for value in vars(moved).values())
+    assert batch.features.device.type == "cpu" and moved.teacher is None
+
+
 def test_a_teacher_is_stretched_with_its_clip_and_padded_as_unknown() -> None:
     features = np.arange(20, dtype=np.float16).reshape(10, 2)  # ten frames of 80 ms
     assert np.array_equal(teacher_of(features, 80), features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sayso.data.manifest import make_cut, meaning, read, write
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.evaluation.examples import read_examples
 from sayso.models.decoders.transformer import TransformerDecoderConfig
+from sayso.models.encoders.attention import AttentionEncoder
 from sayso.runtime.load import load
 from sayso.training.data import read_parts, transcripts
 from sayso.training.loop import Progress, Trainer
@@ -135,6 +137,23 @@ def test_recorded_noise_is_heard_and_recorded(recipe: Path, tmp_path: Path, monk
     assert json.loads((without / "data.json").read_text()) == rows[:-1]
     first, second = weights(without), weights(within)
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_features_are_heard_as_they_are_whatever_multiplies_them(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 a log-mel energy of 16 to 32 has steps of an eighth; a bundle hears it in fp32."""
+    heard: list[torch.dtype] = []
+    plain = AttentionEncoder.forward
+
+    def listening(self: AttentionEncoder, x: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        heard.append(x.dtype)
+        assert torch.is_autocast_enabled("cpu") == self.training
+        return plain(self, x, *rest, **named)
+
+    monkeypatch.setattr(AttentionEncoder, "forward", listening)
+    train(recipe, ["training.precision=bf16", "training.steps=2"], tmp_path / "run", lambda text: None)
+    assert set(heard) == {torch.float32}
 
 
 def test_disfluencies_stay_or_go(recipe: Path) -> None:

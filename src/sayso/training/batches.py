@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -61,6 +61,11 @@ class Batch:
     tree_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     pronounced: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     pronounced_lengths: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same there."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
 
 
 class Batcher:

@@ -47,8 +47,9 @@ def clip_losses(model: SpeechModel, items: Sequence[Item], features: Callable[[I
     for start in range(0, len(order), _TOGETHER):
         rows = order[start : start + _TOGETHER]
         batch = collate([features(items[i]) for i in rows], [items[i] for i in rows])
+        batch = batch.to(next(model.parameters()).device)
         encoded, frames = model.encoder(batch.features, batch.lengths)
         sizes = (batch.targets, frames * model.ctc.rate, batch.target_lengths)
         losses = ctc_loss(model.ctc(encoded), *sizes, reduction="none", zero_infinity=False)
-        found[rows] = (losses / batch.target_lengths.clamp(min=1)).double().numpy()
+        found[rows] = (losses / batch.target_lengths.clamp(min=1)).double().cpu().numpy()
     return found

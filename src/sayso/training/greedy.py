@@ -72,8 +72,9 @@ def intents_right(
         said, pool = model.intent.step(encoded, frames, model.intent.init_state(len(frames)))
         if model.fusion is not None:
             read = _ctc_greedy(model.ctc, encoded, frames)
-            counts = torch.tensor([len(tokens) for tokens in read])
+            counts = torch.tensor([len(tokens) for tokens in read], device=encoded.device)
             tokens = pad_sequence([torch.tensor([*each, 0]) for each in read], batch_first=True)  # one at least
+            tokens = tokens.to(encoded.device)
             said = model.intent.read(pool, model.fusion(tokens, counts, encoded, frames), counts)
         for best, item in zip(said.argmax(1).tolist(), group, strict=True):
             right += bool(best == item.intent if members is None else members[item.intent, best])
@@ -89,11 +90,11 @@ def _encoded(
     order = sorted(items, key=lambda item: item.frames)
     for start in range(0, len(order), 16):
         group = order[start : start + 16]
-        batch = collate([features(item) for item in group], group)
+        batch = collate([features(item) for item in group], group).to(next(model.parameters()).device)
         yield group, *model.encoder(batch.features, batch.lengths)
 
 
 def _ctc_greedy(head: CtcHead, encoded: Tensor, lengths: Tensor) -> list[list[int]]:
     """Labels of every row of encoder frames (B,T,D)."""
-    decoder, log_probs, rows = CtcGreedy(), head(encoded).numpy(), lengths * head.rate
+    decoder, log_probs, rows = CtcGreedy(), head(encoded).cpu().numpy(), lengths * head.rate
     return [decoder.step(decoder.start(), log_probs[row, :n]).tokens for row, n in enumerate(rows.tolist())]

@@ -116,7 +116,7 @@ class Trainer:
             betas=(0.9, 0.98),
             fused=True,
         )
-        self.model, self.optimiser = self.fabric.setup(self.whole, optimiser)
+        _, self.optimiser = self.fabric.setup(self.whole, optimiser)
         self.average = Average(model, config.ema)
         self.clipper = Clipper(config.clip, config.autoclip)
         self.progress = Progress()
@@ -256,8 +256,9 @@ class Trainer:
                 heard.append(change(clip, c.spec, rng, self.views, around))
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
-            batch = collate(rows, [item for item in items for _ in range(self.views)])
-            losses = self.model(batch, (chunk, c.left_frames), self._share())
+            batch = collate(rows, [item for item in items for _ in range(self.views)]).to(self.fabric.device)
+            with self.fabric.autocast():  # around the losses as they are: what Fabric wraps hears features in bf16
+                losses = self.whole(batch, (chunk, c.left_frames), self._share())
             if losses["total"].requires_grad:  # not where a stage learns what none of the clips brings
                 self.fabric.backward(losses["total"] / c.accumulate)
             for name, value in losses.items():
