@@ -203,7 +203,8 @@ class Pretrained(Encoder[NoState]):
                 "leave longer ones out with 'longest_s'"
             )
         rows = [row[:length].flatten().cpu().numpy() for row, length in zip(x, lengths.tolist(), strict=True)]
-        found = self._log_mel(rows, sampling_rate=RATE, return_tensors="np")["input_features"]
+        with torch.autocast("cpu", enabled=False):  # they are made by torch, there
+            found = self._log_mel(rows, sampling_rate=RATE, return_tensors="np")["input_features"]
         return torch.from_numpy(np.asarray(found)).to(x)
 
 
