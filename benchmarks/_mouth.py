@@ -22,11 +22,15 @@ class Mouth:
     def __init__(self, voice: Voice, folder: Path) -> None:
         self._voice, self._folder = voice, folder
 
-    def __call__(self, text: str) -> Floats:
-        """Samples at 16 kHz."""
+    def file(self, text: str) -> Path:
+        """A recording at 16 kHz."""
         name = hashlib.sha256(f"{self._voice.id} {text}".encode()).hexdigest()[:16]
         path = self._folder / f"{name}.wav"
         if not path.exists():
             raw = ENGINES[self._voice.engine].speak(text, self._voice)
             sf.write(path, finish(raw, np.random.default_rng(int(name, 16))), 16000, subtype="PCM_16")
-        return np.asarray(sf.read(path, dtype="float32")[0])
+        return path
+
+    def __call__(self, text: str) -> Floats:
+        """Samples at 16 kHz."""
+        return np.asarray(sf.read(self.file(text), dtype="float32")[0])

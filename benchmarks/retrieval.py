@@ -26,13 +26,13 @@ that answers most right less wrong there, so the usual run measures on names tha
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from _lines import corpora, emit, progress, skip
+from _snips import queries
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
@@ -58,16 +58,10 @@ RATIOS = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 def names(folder: Path) -> list[str]:
     """Names in Snips' texts, normalised, each once, in a seeded order."""
     found: dict[str, None] = {}
-    for file in sorted((folder / "text" / "snips").glob("train_*.json")):
-        content = file.read_bytes()
-        try:
-            (rows,) = json.loads(content.decode("utf-8")).values()
-        except UnicodeDecodeError:  # some of these files are
-            (rows,) = json.loads(content.decode("latin-1")).values()
-        for row in rows:
-            for part in row["data"]:
-                if part.get("entity") in NAMES:
-                    found[normalise(part["text"])] = None
+    for _, parts in queries(folder):
+        for part in parts:
+            if part.get("entity") in NAMES:
+                found[normalise(part["text"])] = None
     return [name for name in found if 3 <= len(name) <= 60]
 
 

@@ -1,0 +1,22 @@
+"""The texts of Snips' seven intents, from the folder of corpora."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+Parts = list[dict[str, str]]
+
+
+def queries(folder: Path) -> Iterator[tuple[str, Parts]]:
+    """Every query with its intent, in parts: ``text``, and ``entity`` where a part is one."""
+    for file in sorted((folder / "text" / "snips").glob("train_*.json")):
+        content = file.read_bytes()
+        try:
+            found = json.loads(content.decode("utf-8"))
+        except UnicodeDecodeError:  # some of these files are
+            found = json.loads(content.decode("latin-1"))
+        for intent, rows in found.items():
+            for row in rows:
+                yield intent, row["data"]
