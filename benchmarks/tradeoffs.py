@@ -12,6 +12,9 @@ are `--steps`, or as many as the CTC system takes in `--minutes` on this machine
 decodes on the floor, one core, chunk by chunk: dev sets of real people, and the same recordings concatenated, `--long`
 at a time. `attention-alone` is no training of its own: it is `attention` with nothing of CTC in its beam.
 
+The hybrid's language model has the weight, and its words the bonus, that are best on `--tune` recordings of `valid`,
+unless they are given.
+
 `wer`; `rtf`, processor time of everything per second of sound; `first_s`, from the beginning of the first word, where
 CTC aligns it, until any text is there; `final_s`, from the last sample until the final text. The clock of both is
 live: a packet of 100 ms cannot be heard before it was said. A decoder that hears everything first has no text before.
@@ -28,6 +31,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ import numpy as np
 from _lines import emit
 from _probe import one_core
 from _systems import HYBRID, REFERENCE, SYSTEMS, begun, export, sized, trunk_of, used_mb, words_of
-from _wer import SETS, Floats, recordings
+from _wer import SETS, Floats, recordings, valid_recordings
 from encoders import Plan, planned, taken, training_options
 
 from sayso.core.errors import DataError
@@ -50,6 +54,7 @@ from sayso.runtime.settings import FreeConfig, LanguageModelConfig
 
 BENCH = "tradeoffs"
 PACKET, RATE = 1600, 16000
+WEIGHTS, BONUSES = (0.6, 0.4, 0.8, 1.0), (1.0, 0.0, 2.0, 4.0)  # of the hybrid; the first where nothing can choose
 COLUMNS = ("wer", "rtf", "first_s", "final_s", "long_wer", "long_ratio", "head_parameters", "mb")
 
 
@@ -193,6 +198,29 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_words(words: str, weight: float, bonus: float) -> FreeConfig:
+    """How the hybrid reads."""
+    return FreeConfig(search=HybridConfig(bonus=bonus), lm=LanguageModelConfig(file=words, weight=weight))
+
+
+def tuned(folder: Path, words: str, longest: float, options: argparse.Namespace) -> tuple[float, float]:
+    """The language model's weight and the bonus of a word: as given, else those that are best on ``valid``."""
+    pairs = list(product([options.lm_weight] if options.lm_weight is not None else WEIGHTS,
+                         [options.word_bonus] if options.word_bonus is not None else BONUSES))  # fmt: skip
+    clips = valid_recordings(options.tune) if len(pairs) > 1 else []
+    found: dict[tuple[float, float], float] = {}
+    for weight, bonus in pairs if clips else pairs[:1]:
+        bundle = export(HYBRID, folder, options.out / "tuned.bundle", longest, with_words(words, weight, bonus))
+        model, heard = Model(bundle), Heard()
+        for text, samples in clips:
+            listen(model, text, samples, 0.0, heard)
+        figure = ratio(heard.errors, heard.words)
+        if figure is not None:
+            found[weight, bonus] = figure["value"]
+            emit(BENCH, f"{HYBRID}/valid, weight {weight:g}, bonus {bonus:g}", "wer", figure)
+    return min(found, key=lambda pair: found[pair]) if found else pairs[0]
+
+
 def compare(plan: Plan, options: argparse.Namespace) -> None:
     """Train, export, judge and print every system."""
     trunk = trunk_of(options.vocab, options.init)
@@ -209,8 +237,8 @@ def compare(plan: Plan, options: argparse.Namespace) -> None:
     longest = max((len(s) / RATE for found in clips.values() for _, s in found or []), default=10.0) * options.long
     free = {name: SYSTEMS[name].free for name in folders}
     if HYBRID in free:
-        lm = LanguageModelConfig(file=words_of(plan.data, options.out / "lm.npz"), weight=options.lm_weight)
-        free[HYBRID] = FreeConfig(search=HybridConfig(bonus=options.word_bonus), lm=lm)
+        words = words_of(plan.data, options.out / "lm.npz")
+        free[HYBRID] = with_words(words, *tuned(folders[HYBRID], words, longest, options))
     bundles = {
         name: export(name, folder, options.out / f"{name}.bundle", longest, free[name])
         for name, folder in folders.items()
@@ -247,8 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "auto"))
     training_options(parser, limit=100)
     parser.add_argument("--long", type=int, default=10, help="recordings in one of the long form")
-    parser.add_argument("--lm-weight", type=float, default=0.6, help="of the hybrid's language model")
-    parser.add_argument("--word-bonus", type=float, default=1.0, help="of the hybrid, for every word")
+    parser.add_argument("--lm-weight", type=float, help="of the hybrid's language model")
+    parser.add_argument("--word-bonus", type=float, help="of the hybrid, for every word")
+    parser.add_argument("--tune", type=int, default=60, help="recordings of `valid` that choose both")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--train-only", action="store_true", help="train, judge another time")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-tradeoffs"))
