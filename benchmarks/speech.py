@@ -12,7 +12,9 @@ the history of the stream and with all history: CTC's word error rate as a ratio
 model that learnt where in a clip it is gets lost in longer ones). With ``--lm SENTENCES`` CTC's beam hears with a
 3-gram of these words besides, in the stream and with everything visible (``offline``); its weight and the bonus of a
 word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. ``--groups``: the
-transducer's also by what is known of the speakers. Dev data is reported, never tuned on. One JSON line per figure.
+transducer's also by what is known of the speakers. ``--beside M``: CTC's word errors, and its loss in nats a token
+(which tells checkpoints apart before they write words), to those of another checkpoint. Dev data is reported, never
+tuned on. One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 import torch
 from _lines import ROOT, emit, progress
 from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded, examples, valid_recordings
+from encoders import by_ctc, surprise
 
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.result import Result
@@ -42,6 +45,8 @@ from sayso.text.tokenizer import Tokenizer
 from sayso.training.transducing import transducer_greedy
 
 BENCH = "speech"
+Loaded = tuple[SpeechModel, Tokenizer]
+Dev = tuple[list[str], list[Floats]]
 WEIGHTS, BONUSES, VALID = (0.35, 0.5, 0.7), (2.0, 4.0, 6.0, 8.0), 90  # of a language model; recordings to choose by
 
 
@@ -135,6 +140,19 @@ def tuned(listener: Listener, valid: tuple[list[str], list[Floats]], context: Co
     return min(errors, key=lambda both: (errors[both], both))
 
 
+def beside(case: str, model: Loaded, other: Loaded, dev: Dev, edits: list[EditCounts], context: Context | None) -> None:
+    """What CTC of one checkpoint is to that of another, each in its own streaming context unless one is given."""
+    its_context = context or other[0].encoder.default_context
+    its = [item.errors for item in ctc_errors(*other, dev, its_context)]
+    emit(BENCH, f"{case}/ctc", "wer", ratio([item.errors for item in edits], its), "beside")
+    nats, tokens = surprise(*model, dev, by_ctc)
+    others, counts = surprise(*other, dev, by_ctc)
+    emit(BENCH, f"{case}/ctc", "nats_per_token", ratio(nats, tokens))
+    emit(BENCH, f"{case}/ctc", "nats_per_token, beside", ratio(others, counts))
+    if tokens == counts:  # else they spell differently
+        emit(BENCH, f"{case}/ctc", "nats_per_token", ratio(nats, others), "beside")
+
+
 def main() -> None:
     """Transcribe the dev sets and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,6 +162,7 @@ def main() -> None:
     parser.add_argument("--left-frames", type=int, help="left context; default: the checkpoint's own")
     parser.add_argument("--joined", type=int, default=1, help="hear so many recordings in a row as one, too")
     parser.add_argument("--groups", action="store_true", help="by gender, age and accent, where known")
+    parser.add_argument("--beside", type=Path, help="another checkpoint folder, to be compared with")
     parser.add_argument("--lm", type=Path, help="sentences, one a line, for a model of words")
     parser.add_argument("--beam", type=int, default=8, help="of CTC with a language model")
     parser.add_argument("--threads", type=int, default=1)
@@ -175,6 +194,10 @@ def main() -> None:
             "rnnt": [word_errors(*pair) for pair in zip(texts, rnnt, strict=True)],
         }
         report(name.split("/")[0], counts)
+        if arguments.beside is not None:
+            given = context if arguments.chunk_frames or arguments.left_frames else None
+            other = load_checkpoint(arguments.beside)
+            beside(name.split("/")[0], (model, tokenizer), other, dev, counts["ctc"], given)
         people = examples(name, arguments.limit, arguments.seed) if arguments.groups else None
         for field, groups in slices([(e, Result(text=t)) for e, t in zip(people or (), rnnt, strict=False)]).items():
             for value, figures in groups.items():

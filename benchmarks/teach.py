@@ -106,18 +106,20 @@ def main() -> None:
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
+    parser.add_argument("--longest", type=float, default=30.0, help="seconds; longer recordings are not taught")
     options = parser.parse_args()
     teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
     for name in options.corpus:
-        teach(teacher, name, options.out / name, options.limit)
+        teach(teacher, name, options.out / name, options.limit, options.longest)
 
 
-def teach(teacher: Whisper | Pretrained, name: str, out: Path, limit: int | None) -> None:
+def teach(teacher: Whisper | Pretrained, name: str, out: Path, limit: int | None, longest_s: float) -> None:
     """Write the folder of a corpus; one that is there is left alone."""
     if out.exists():
         print(f"{out} is there; delete it to make it anew", file=sys.stderr)
         return
-    clips = ((cut.id, audio_path(cut), cut.duration) for cut in islice(read_corpus(name), limit))
+    chosen = islice((cut for cut in read_corpus(name) if cut.duration < longest_s), limit)
+    clips = ((cut.id, audio_path(cut), cut.duration) for cut in chosen)
     windows = list(pack(clips, alone=teacher.alone))
     rows = sum(clip.frames for window in windows for clip in window)
     out.parent.mkdir(parents=True, exist_ok=True)
