@@ -35,6 +35,7 @@ from sayso.evaluation.bootstrap import ratio
 from sayso.losses import ctc_loss, transducer_loss
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.predictors import PREDICTORS
+from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.greedy import Reader
 from sayso.training.progress import to_stderr
@@ -119,13 +120,13 @@ def judge(folder: Path, dev: Dev, by: Reader | None = None) -> dict[str, tuple[l
     return found
 
 
-def compare(case: str, reference: str, metric: str, mine: Any, its: Any) -> None:
+def compare(case: str, reference: str, metric: str, mine: Any, its: Any, bench: str = BENCH) -> None:
     """A figure for each dev set, and what it is to the reference's."""
     for name, (costs, counts) in mine.items():
         place = f"{case}/{name.split('/')[0]}"
-        emit(BENCH, place, metric, ratio(costs, counts))
+        emit(bench, place, metric, ratio(costs, counts))
         if its is not None:
-            emit(BENCH, place, metric, ratio(costs, its[name][0]), reference)
+            emit(bench, place, metric, ratio(costs, its[name][0]), reference)
 
 
 def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
@@ -155,12 +156,17 @@ def encoders(plan: Plan, dev: Dev, minutes: float) -> None:
 
 @torch.no_grad()
 def surprise(
-    model: SpeechModel, tokenizer: Tokenizer, dev: tuple[list[str], list[Floats]], loss_of: Surprise
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    dev: tuple[list[str], list[Floats]],
+    loss_of: Surprise,
+    context: Context | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Nats and tokens of each utterance under a loss; what cannot be spelled, or has no path, is left out."""
+    """Nats and tokens of each utterance under a loss, in the model's own streaming context unless one is given; what
+    cannot be spelled, or has no path, is left out."""
     texts, features = dev
     nats, counts = [0.0] * len(texts), [0.0] * len(texts)
-    for group, frames, sizes in encoded(model, features, model.encoder.default_context):
+    for group, frames, sizes in encoded(model, features, context or model.encoder.default_context):
         for row, index in enumerate(group):
             tokens = torch.tensor([tokenizer.encode(texts[index])], dtype=torch.int64)
             if not tokens.shape[1]:

@@ -145,11 +145,13 @@ def beside(case: str, model: Loaded, other: Loaded, dev: Dev, edits: list[EditCo
     its_context = context or other[0].encoder.default_context
     its = [item.errors for item in ctc_errors(*other, dev, its_context)]
     emit(BENCH, f"{case}/ctc", "wer", ratio([item.errors for item in edits], its), "beside")
-    nats, tokens = surprise(*model, dev, by_ctc)
-    others, counts = surprise(*other, dev, by_ctc)
+    nats, tokens = surprise(*model, dev, by_ctc, context)
+    others, counts = surprise(*other, dev, by_ctc, context)
     emit(BENCH, f"{case}/ctc", "nats_per_token", ratio(nats, tokens))
     emit(BENCH, f"{case}/ctc", "nats_per_token, beside", ratio(others, counts))
-    if tokens == counts:  # else they spell differently
+    if model[1].pieces == other[1].pieces:  # else their tokens are not the same; over recordings that both can spell
+        both = [place for place in range(len(tokens)) if tokens[place] and counts[place]]
+        nats, others = ([found[place] for place in both] for found in (nats, others))
         emit(BENCH, f"{case}/ctc", "nats_per_token", ratio(nats, others), "beside")
 
 

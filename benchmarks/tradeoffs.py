@@ -207,9 +207,11 @@ def tuned(folder: Path, words: str, longest: float, options: argparse.Namespace)
     """The language model's weight and the bonus of a word: as given, else those that are best on ``valid``."""
     pairs = list(product([options.lm_weight] if options.lm_weight is not None else WEIGHTS,
                          [options.word_bonus] if options.word_bonus is not None else BONUSES))  # fmt: skip
-    clips = valid_recordings(options.tune) if len(pairs) > 1 else []
+    clips = valid_recordings(options.tune) if options.tune and len(pairs) > 1 else []
+    if not clips:
+        return pairs[0]
     found: dict[tuple[float, float], float] = {}
-    for weight, bonus in pairs if clips else pairs[:1]:
+    for weight, bonus in pairs:
         bundle = export(HYBRID, folder, options.out / "tuned.bundle", longest, with_words(words, weight, bonus))
         model, heard = Model(bundle), Heard()
         for text, samples in clips:

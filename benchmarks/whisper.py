@@ -53,14 +53,23 @@ def variables(file: IO[bytes]) -> dict[str, NDArray[Any]]:
     def string() -> str:
         return file.read(number("H")).rstrip(b"\0").decode()
 
-    version, spec, _ = number("I"), string(), number("I")
-    if not 4 <= version <= 6 or spec != "WhisperSpec":
-        raise DataError(f"a '{spec}' of version {version}; legal is a WhisperSpec of version 4 to 6")
+    version = number("I")
+    spec = string() if 4 <= version <= 6 else "?"
+    number("I")
+    if spec != "WhisperSpec":
+        raise DataError(
+            f"{file.name}: a '{spec}' of version {version}; legal is a WhisperSpec of version 4 to 6, as "
+            "ct2-transformers-converter writes it"
+        )
     found = {}
     for _ in range(number("I")):
         name = string()
         shape = [number("I") for _ in range(number("B"))]
-        kind = KINDS[number("B")]
+        kind = KINDS.get(number("B"))
+        if kind is None:
+            raise DataError(
+                f"{file.name}: '{name}' is in bf16; legal are fp32, fp16 and whole numbers; convert it anew"
+            )
         found[name] = np.frombuffer(file.read(number("I")), kind).reshape(shape)
     return found
 

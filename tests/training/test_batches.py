@@ -180,6 +180,16 @@ def test_noise_has_the_power_that_was_asked_for_and_clatter_comes_in_bursts(clat
     assert np.median(peaks) > 20 if clatter else np.max(peaks) < 20
 
 
+def test_coloured_noise_is_drawn_as_it_was_before_there_were_other_kinds() -> None:
+    """Runs that are resumed, and recipes that are run again, see the batches that they saw."""
+    x = np.random.default_rng(0).normal(6, 2, (60, 80)).astype(np.float32)
+    config, rng = SpecAugmentConfig(noise=1.0, noise_db=(5.0, 15.0), clatter=0.5), np.random.default_rng(4)
+    sums = [
+        float(augment(x, config, rng, around=Around([x], [x, x, x]))[0].astype(np.float64).mean()) for _ in range(4)
+    ]
+    assert sums == pytest.approx([9.1471343, 8.7783033, 7.4123456, 7.0718071], rel=1e-6)
+
+
 def test_no_noise_draws_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32)
     draws = [np.random.default_rng(3) for _ in range(2)]

@@ -148,7 +148,7 @@ def test_features_are_heard_as_they_are_whatever_multiplies_them(
 
     def listening(self: AttentionEncoder, x: torch.Tensor, *rest: Any, **named: Any) -> Any:
         heard.append(x.dtype)
-        assert torch.is_autocast_enabled("cpu") == self.training
+        assert torch.is_autocast_enabled(x.device.type) == self.training
         return plain(self, x, *rest, **named)
 
     monkeypatch.setattr(AttentionEncoder, "forward", listening)

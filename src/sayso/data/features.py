@@ -175,8 +175,9 @@ def fingerprint(cuts: Iterable[Any], augment: AugmentConfig | None, seed: int, r
 
 
 def noise_features(root: Path | None) -> list[Floats]:
-    """Log-mel energies (T,F) of the recorded noises that may train, as ``load_noises`` finds them."""
-    return [fbank(noise) for noise in load_noises(root)]
+    """Log-mel energies (T,F) of the recorded noises that may train, as ``load_noises`` finds them; none of those that
+    are shorter than a frame."""
+    return [frames for frames in (fbank(noise) for noise in load_noises(root)) if len(frames)]
 
 
 def noises_described(root: Path) -> dict[str, Any]:

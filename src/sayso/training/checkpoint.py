@@ -88,10 +88,12 @@ def load_state(folder: Path, model: nn.Module, average: Average, optimiser: torc
         folder = aside(folder)
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        place = str(next(model.parameters()).device)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-        average.shadow = load_file(folder / "average.safetensors")
+        average.shadow = load_file(folder / "average.safetensors", device=place)
         ends = folder / "ends.safetensors"  # runs that were begun before there were cycles have none
-        average.ends, average.count = load_file(ends) if ends.is_file() else {}, state.get("cycles_over", 0)
+        average.ends = load_file(ends, device=place) if ends.is_file() else {}
+        average.count = state.get("cycles_over", 0)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(folder / "optimiser.safetensors").items():
             index, _, key = name.partition("/")

@@ -159,7 +159,7 @@ def gather(
 
     _check_share(data.synthetic_share, train)
     order = np.random.default_rng((seed, 3)).permutation(len(valid))
-    recorded = noise_features(_root()) if noises and model.encoder.hears == "features" else []
+    recorded = noise_features(_root()) if noises else []
     if noises and not recorded:
         say("no recorded noise is at hand (the corpora's folder 'noise'): coloured noise takes its place")
     return Corpus(

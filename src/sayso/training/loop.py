@@ -257,7 +257,8 @@ class Trainer:
             rows = [view for views in heard for view in views]
             chunk = int(rng.choice(c.chunks))
             batch = collate(rows, [item for item in items for _ in range(self.views)]).to(self.fabric.device)
-            with self.fabric.autocast():  # around the losses as they are: what Fabric wraps hears features in bf16
+            with self.fabric.autocast():  # not through Fabric's wrapper, which would round features to bf16; a
+                # second device would need it, for its gradients
                 losses = self.whole(batch, (chunk, c.left_frames), self._share())
             if losses["total"].requires_grad:  # not where a stage learns what none of the clips brings
                 self.fabric.backward(losses["total"] / c.accumulate)

@@ -82,9 +82,9 @@ class MaskedPrediction(nn.Module):
 
     def masks(self, frames: Tensor, longest: int) -> Tensor:
         """(B,n): what is hidden of ``frames`` (B,), in every row something."""
-        begins = torch.rand(len(frames), longest) < self.config.start
-        first = (torch.rand(len(frames)) * frames).long()  # one stretch that every row has
-        begins = begins | (torch.arange(longest)[None] == first[:, None])
+        begins = (torch.rand(len(frames), longest) < self.config.start).to(frames.device)
+        first = (torch.rand(len(frames)).to(frames.device) * frames).long()  # one stretch that every row has
+        begins = begins | (torch.arange(longest, device=frames.device)[None] == first[:, None])
         hidden = torch.stack(
             [nn.functional.pad(begins, (back, 0))[:, :longest] for back in range(self.config.frames)]
         ).any(0)

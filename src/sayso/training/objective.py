@@ -42,7 +42,7 @@ class Aids:
 
 
 class Objective(nn.Module):
-    """The losses as a module's forward, which is what Fabric wraps for precision and devices."""
+    """The losses as a module, which has parameters of its own beside the model's."""
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ def _transducer(
     """The transducer loss on a share of the rows with a transcript (they come in random order), trimmed to their own
     longest."""
     told = batch.target_lengths > 0
-    rows = torch.nonzero((torch.rand(len(encoded)) < share) & told)[:, 0]
+    rows = torch.nonzero((torch.rand(len(encoded)) < share).to(told.device) & told)[:, 0]
     rows = rows if len(rows) else torch.nonzero(told)[:1, 0]
     most_t, most_u = int(frames[rows].max()), max(1, int(batch.target_lengths[rows].max()))
     lengths = batch.target_lengths[rows]

@@ -56,10 +56,11 @@ def transcribe(model: SpeechModel, encoded: Tensor, config: AttentionDecoderConf
     """The n-best texts of one utterance's frames (T,D) by a decoder that writes while it hears, with the search of its
     name. The model should be in eval mode."""
     assert model.decoder is not None, "a model without a decoder"
-    log_probs = model.ctc(encoded[None])[0].numpy()
+    log_probs = model.ctc(encoded[None])[0].cpu().numpy()
     config = streaming_search(model, config)
     search: Any = config.build(ModelSpeller(model.decoder), model.config.vocab)
-    heard = Both(encoded.numpy(), log_probs) if isinstance(config, TriggeredBeamConfig) else encoded.numpy()
+    frames = encoded.cpu().numpy()
+    heard = Both(frames, log_probs) if isinstance(config, TriggeredBeamConfig) else frames
     found: list[Hypothesis] = search.finish(search.step(search.start(), heard))[0]
     return found
 
@@ -102,6 +103,7 @@ class ModelSpeller:
 
     def __init__(self, decoder: Decoder[Any]) -> None:
         self._decoder, self._kind = decoder, type(decoder.init_state(1, 1))
+        self._device = next(decoder.parameters()).device
 
     @property
     def longest(self) -> int | None:
@@ -115,17 +117,21 @@ class ModelSpeller:
     @torch.no_grad()
     def remember(self, encoded: Floats) -> Memory:
         """As the contract says."""
-        kept = self._decoder.memory(torch.from_numpy(np.asarray(encoded))[None], torch.tensor([len(encoded)]))
+        frames = torch.from_numpy(np.asarray(encoded))[None].to(self._device)
+        kept = self._decoder.memory(frames, torch.tensor([len(encoded)], device=self._device))
         return _arrays(kept.named(), "memory_")
 
     @torch.no_grad()
     def write(self, labels: NDArray[np.int64], states: Sequence[State], memory: Memory) -> tuple[Floats, list[State]]:
         """As the contract says."""
-        heard = Kept(**{name.removeprefix("memory_"): torch.from_numpy(value) for name, value in memory.items()})
-        state = {name: torch.from_numpy(np.concatenate([s[name] for s in states])) for name in states[0]}
-        logits, following = self._decoder.step(torch.from_numpy(labels), self._kind.from_named(state), heard)
-        return logits.numpy(), [_arrays(following.row(row).named()) for row in range(len(states))]
+        heard = Kept(**{name.removeprefix("memory_"): self._there(value) for name, value in memory.items()})
+        state = {name: self._there(np.concatenate([s[name] for s in states])) for name in states[0]}
+        logits, following = self._decoder.step(self._there(labels), self._kind.from_named(state), heard)
+        return logits.cpu().numpy(), [_arrays(following.row(row).named()) for row in range(len(states))]
+
+    def _there(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
 
 def _arrays(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, NDArray[Any]]:
-    return {prefix + name: tensor.numpy() for name, tensor in tensors.items()}
+    return {prefix + name: tensor.cpu().numpy() for name, tensor in tensors.items()}

@@ -62,10 +62,11 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
     torch.set_num_threads(settings.training.threads)
     torch.manual_seed(settings.training.seed)
     _begin(settings, folder)
-    parts, noises = read_parts(settings.data), settings.training.spec.noise > 0 and settings.training.spec.recorded > 0
+    parts, spec = read_parts(settings.data), settings.training.spec
+    model, tokenizer = _model(settings, folder, parts)
+    noises = spec.noise > 0 and spec.recorded > 0 and model.encoder.config.hears == "features"
     with whole(folder / SOURCES) as fresh:
         fresh.write_text(json.dumps(described(parts, noises=noises), indent=1) + "\n")
-    model, tokenizer = _model(settings, folder, parts)
     if settings.training.at_most().phone_ctc > 0 and model.phones is None:
         raise ConfigError("training.weights.phone_ctc needs a head for phones; set model.phones = true beside it")
     if settings.data.written and (model.config.heads.tags or model.config.decoder is not None):

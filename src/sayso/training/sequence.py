@@ -59,13 +59,14 @@ class SequenceLoss:
         said, of which ``counts`` (B,) are real."""
         found = [self._nbest(heard, clip) for clip in range(len(heard.rows))]
         sizes = torch.tensor([len(each) for each in found])
-        clips = torch.arange(len(found)).repeat_interleave(sizes)
+        device = heard.log_probs.device
+        clips = torch.arange(len(found)).repeat_interleave(sizes).to(device)
         labels = [torch.tensor(tokens, dtype=torch.int64) for each in found for tokens in each]
-        lengths = torch.tensor([len(each) for each in labels])
+        lengths = torch.tensor([len(each) for each in labels], device=device)
         # one more row makes room for a label where all hypotheses are empty
-        targets = pad_sequence([*labels, torch.zeros(1, dtype=torch.int64)], batch_first=True)[:-1]
+        targets = pad_sequence([*labels, torch.zeros(1, dtype=torch.int64)], batch_first=True)[:-1].to(device)
         likely = self._likelihoods(model, heard, clips, targets, lengths)
-        places = torch.cat([torch.arange(int(count)) for count in sizes])
+        places = torch.cat([torch.arange(int(count)) for count in sizes]).to(device)
         scores = likely.new_zeros(len(found), self.config.nbest).index_put((clips, places), likely)
         errors = torch.zeros(scores.shape)
         for clip, each in enumerate(found):
