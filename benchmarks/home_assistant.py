@@ -38,8 +38,8 @@ BENCH = "home_assistant"
 STRANGE = ("fan", "vacuum", "valve", "climate", "person", "todo")
 OWN = {
     "name": [
-        "ceiling fan", "desk fan", "attic fan", "water valve", "garden valve", "robot", "little robot", "hoover", "anna",
-        "john", "maria", "groceries", "chores", "packing list", "radiator", "heat pump",
+        "ceiling fan", "desk fan", "attic fan", "water valve", "garden valve", "robot", "little robot", "hoover",
+        "anna", "john", "maria", "groceries", "chores", "packing list", "radiator", "heat pump",
     ],
     "area": [
         "kitchen", "bedroom", "living room", "study", "hallway", "garage", "nursery", "cellar", "guest room", "attic",
