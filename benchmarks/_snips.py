@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 Parts = list[dict[str, str]]
+NAMES = {
+    "artist", "album", "track", "playlist", "entity_name", "object_name", "movie_name", "restaurant_name",
+    "location_name",
+}  # fmt: skip
 
 
 def queries(folder: Path) -> Iterator[tuple[str, Parts]]:

@@ -9,15 +9,23 @@ a spelled domain ``none`` is the graph alone and ``shuffled`` the negative contr
 the tokens of each in random order; of a pronounced one ``no priors`` has every word of the lexicon alike, ``pieces``
 spells without lexicon and model, and ``shuffled`` gives the words each other's priors. ``final_ms`` is the median
 time from the endpoint to the result. Intervals are 95% bootstraps over sentences.
+
+``--lists 100 1000`` asks what a user's own list brings: ``strange`` phrases heard with a list of so many names that has
+them among Snips' names (artists, films, places), and ``known`` phrases with one that has none of them (``irrelevant``).
+``slot`` is the share of all sentences whose result has the right intent and value, refused or not, and ``points`` the
+difference to no list on the same sentences.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _lines import emit, progress
+from _lines import corpora, emit, progress, skip
+from _snips import NAMES, queries
+from numpy.typing import NDArray
 
 from sayso.build.negatives import EVERYDAY
 from sayso.build.phrases import open_phrases
@@ -31,9 +39,11 @@ from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import char_errors
 from sayso.nlu.domain import Domain, load_domain
 from sayso.nlu.sample import open_templates, sample
+from sayso.runtime.lists import Lists
 from sayso.runtime.load import load
 from sayso.runtime.model import Model
 from sayso.text.lexicon import Lexicon
+from sayso.text.normalise import normalise
 
 BENCH, SEED = "open_slots", 77  # no build samples with this seed
 
@@ -87,6 +97,43 @@ def judge(model: Model, examples: list[Example], case: str, open_names: set[str]
     emit(BENCH, case, "final_ms", float(np.median([1000 * (row[4].final_s or 0.0) for row in rows])))
 
 
+def answers(model: Model, examples: Sequence[Example], names: set[str], lists: Lists | None) -> NDArray[np.float64]:
+    """1 for every example whose result has its intent and the value of its open slot, else 0."""
+    found = []
+    for number, example in enumerate(examples, 1):
+        result = model.understand(example.audio, lists=lists)
+        progress(number, len(examples))
+        heard = {(slot.name, slot.value) for slot in result.slots}
+        meant = {(slot.name, slot.value) for slot in example.slots or () if slot.name in names}
+        found.append(result.intent is not None and result.intent.name == example.intent and meant <= heard)
+    return np.array(found, np.float64)
+
+
+def with_lists(model: Model, sets: dict[str, list[Example]], names: set[str], sizes: Sequence[int]) -> None:
+    """What lists change, on the same sentences."""
+    texts = [part["text"] for _, parts in queries(corpora()) for part in parts if part.get("entity") in NAMES]
+    others = [name for name in dict.fromkeys(normalise(text) for text in texts) if 3 <= len(name) <= 40]
+    if not others:
+        skip("text/snips", f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
+        return
+    for case, examples in sets.items():
+        wanted = {(slot.name, slot.value) for item in examples for slot in item.slots or () if slot.name in names}
+        alone = answers(model, examples, names, None)
+        ones = np.ones(len(alone))
+        emit(BENCH, f"{case}/no list", "slot", ratio(alone, ones))
+        for size in sizes:
+            lists: dict[str, list[str]] = {}
+            for name in names:
+                own = [value for slot, value in sorted(wanted) if slot == name]
+                mine = own if case == "strange" else []
+                fill = [other for other in others if other not in own]
+                lists[name] = [*mine, *fill][:size]
+            kind = f"{case}/list of {size}" if case == "strange" else f"{case}/irrelevant list of {size}"
+            heard = answers(model, examples, names, lists)
+            emit(BENCH, kind, "slot", ratio(heard, ones))
+            emit(BENCH, kind, "points", ratio(100 * (heard - alone), ones))
+
+
 def main() -> None:
     """Parse, speak, judge every variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,14 +141,18 @@ def main() -> None:
     parser.add_argument("--domain", type=Path, default=Path("domains/home.yaml"))
     parser.add_argument("--work", type=Path, default=Path("runs/open_slots"))
     parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--lists", type=int, nargs="+", metavar="N", help="what lists of so many entries bring, alone")
     options = parser.parse_args()
     model, domain = load(options.bundle), load_domain(options.domain)
     if model.engine.open_slots is None:
         parser.error(f"{options.bundle} has no model of open slots; build it with 'phrases' above 0")
-    several = variants(model)
     names = {name for name, spec in domain.slots.items() if spec.type == "open"}
-    for case, held in (("known", False), ("strange", True)):
-        examples = spoken(domain, held, options.count, options.work)
+    sets = {case: spoken(domain, case == "strange", options.count, options.work) for case in ("known", "strange")}
+    if options.lists:
+        with_lists(model, sets, names, options.lists)
+        return
+    several = variants(model)
+    for case, examples in sets.items():
         for variant, opened in several.items():
             model.engine.open_slots = opened
             judge(model, examples, f"{case}, {variant}", names)

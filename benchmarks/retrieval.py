@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from _lines import corpora, emit, progress, skip
-from _snips import queries
+from _snips import NAMES, queries
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
@@ -47,10 +47,6 @@ from sayso.runtime.load import load
 from sayso.text.normalise import normalise
 
 BENCH = "retrieval"
-NAMES = {
-    "artist", "album", "track", "playlist", "entity_name", "object_name", "movie_name", "restaurant_name",
-    "location_name",
-}  # fmt: skip
 NEAR, NBEST = 8, 4
 RATIOS = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 
