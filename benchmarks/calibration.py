@@ -8,10 +8,11 @@ and case: ECE over bins of equal mass, NLL, Brier score and the share that is ri
 temperatures at 1, and of an intent the intent head's probability; ``after`` is the bundle's confidence; ``power``
 raises that to the power that fits every second ``held out`` sentence best, measured on the others everywhere: what one
 more temperature for this domain would give. ``scaled`` does the same with a scale and an offset on log odds, which is
-what builds fit for words: one for words of the graph's sentence, one for those heard without it (``free word``;
-``word`` is both). Within each kind the order stays as it is. ``cost`` compares the policy's decisions with accepting
-everything, in the units of ``Costs`` (a wrong answer 5, a refused command 2, a question 1), per utterance. Ctrl-C gives
-figures of what was heard so far. One JSON line per figure; intervals of shares and costs are 95% bootstraps.
+what builds fit for slots and for words: one for words of the graph's sentence, one for those heard without it (``free
+word``; ``word`` is both). Within each kind the order stays as it is. ``cost`` compares the policy's decisions with
+accepting everything, in the units of ``Costs`` (a wrong answer 5, a refused command 2, a question 1), per utterance.
+Ctrl-C gives figures of what was heard so far. One JSON line per figure; intervals of shares and costs are 95%
+bootstraps.
 """
 
 from __future__ import annotations
@@ -62,12 +63,14 @@ class Seen:
 
 
 def rows(spoken: Spoken, result: Result, outcome: Outcome) -> Rows:
-    """Confidences beside what was said. Guesses behind rejections count: confidence is about them."""
+    """Confidences beside what was said. Guesses behind rejections count: confidence is about them; of their slots none
+    is shown."""
     wanted = {(slot.name, slot.value) for slot in spoken.slots}
     found: Rows = {kind: [] for kind in KINDS}
     if outcome.confidence is not None:
         found["intent"].append((outcome.confidence, right(spoken, outcome)))
-    for log_probs, slot in zip(outcome.slot_log_probs, outcome.slots, strict=False):
+    shown = outcome.slots if result.decision != "reject" else ()
+    for log_probs, slot in zip(outcome.slot_log_probs, shown, strict=False):
         certain = float(np.exp(np.mean(log_probs))) if slot.confidence is None else slot.confidence
         found["slot"].append((certain, (slot.name, slot.value) in wanted))
     hits = word_hits(spoken.text, [word.text for word in result.words])
@@ -164,7 +167,7 @@ def main() -> None:
     model, domain = load(arguments.bundle), load_domain(arguments.domain)
     plain = load(arguments.bundle)
     ones: dict[str, object] = {"temperature": 1.0, "phone_temperature": 1.0, "slot_temperature": 1.0}
-    ones |= {"words": Scaling(), "free_words": Scaling()}
+    ones |= {"slots": Scaling(), "words": Scaling(), "free_words": Scaling()}
     plain.engine.calibration = plain.engine.calibration.model_copy(update=ones)
     inside: list[Spoken] = list(sample(domain, arguments.sentences, seed=arguments.seed))
     outside = [Sentence(text) for text in domain.out_of_domain[: arguments.sentences // 2]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sayso.build import speech
 from sayso.build.config import BuildConfig
 from sayso.build.judge import NOISE, Clip, Heard, calibrate
-from sayso.core.result import Example, Result, Word
+from sayso.core.result import Example, Result, Slot, Word
 from sayso.nlu.calibration import Calibration, Evidence
 from sayso.runtime.choose import Outcome
 
@@ -53,6 +56,28 @@ def test_words_are_scaled_as_results_will_show_them() -> None:
     )
     assert fitted.words(0.5) == pytest.approx(81 / 82, abs=1e-3)  # all of 80 right, smoothed
     assert fitted.free_words(0.5) == pytest.approx((20 * 21 / 22 + 60 / 62) / 80, abs=1e-3)  # 20 of 80 right
+
+
+def test_slots_are_as_often_right_as_they_are_said_to_be() -> None:
+    """Tokens that say 0.95 of slots of which six in ten are right, and 0.5 of those of which half are: no temperature
+    makes both true."""
+    found = []
+    for number in range(400):
+        item, sure = heard(0.1, 0.25), number % 2 == 0
+        right = number // 2 % 10 < (6 if sure else 5)
+        clip = replace(
+            item.clip, example=item.clip.example.model_copy(update={"slots": (Slot(name="area", value="a"),)})
+        )
+        outcome = Outcome(
+            evidence=Evidence(margin=float(number % 7)),
+            intent="stop" if right else "go",
+            slots=(Slot(name="area", value="a" if right else "b"),),
+            slot_log_probs=((math.log(0.95 if sure else 0.5),),),
+        )
+        found.append(Heard(clip, item.result, outcome))
+    fitted, _ = calibrate(found, Calibration(), BuildConfig(), lambda text: None)
+    assert fitted.slot_confidence([math.log(0.95)]) == pytest.approx(0.6, abs=0.03)
+    assert fitted.slot_confidence([math.log(0.5)]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_heads_do_not_decide_who_is_refused() -> None:

@@ -178,6 +178,8 @@ def test_slot_temperature_is_recovered() -> None:
     calibration = Calibration(slot_temperature=2.0, calibrated_on="x")
     assert calibration.slot_confidence([-1.0, -3.0]) == pytest.approx(math.exp(-1.0))
     assert calibration.slot_confidence([]) is None
+    mapped = calibration.model_copy(update={"slots": Scaling(scale=2.0)})
+    assert mapped.slot_confidence([-1.0, -3.0]) == pytest.approx(Scaling(scale=2.0)(math.exp(-1.0)))
     assert calibration.slot_confidence([-math.inf]) == pytest.approx(math.exp(-10.0))
 
 
@@ -223,8 +225,8 @@ def test_scalings_of_little_are_harmless() -> None:
 
 def test_calibrations_from_before_words_had_scalings_are_read() -> None:
     old = Calibration.from_json('{"kind": "logistic", "temperature": 1.2, "calibrated_on": "x"}')
-    assert old.words == old.free_words == Scaling()
-    new = Calibration(words=Scaling(scale=0.5, offset=1.0))
+    assert old.words == old.free_words == old.slots == Scaling()
+    new = Calibration(words=Scaling(scale=0.5, offset=1.0), slots=Scaling(offset=-1.0))
     assert Calibration.from_json(new.to_json()) == new
 
 

@@ -167,12 +167,16 @@ def calibrate(
     except DataError as error:
         say(f"not calibrated, confidences stay null: {error}")
         return base, policy
-    slots = [(log_probs, _slot_right(item.clip.example, slot)) for item in known for log_probs, slot in _slots(item)]
-    if slots and 0 < sum(right for _, right in slots) < len(slots):
-        temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], [right for _, right in slots])
-        fitted = fitted.model_copy(update={"slot_temperature": temperature})
     chosen = config.costs.thresholds()
     policy = policy.model_copy(update={"accept": round(chosen.accept, 4), "reject": round(chosen.reject, 4)})
+    shown = [item for item in known if _sure(item, fitted) >= policy.reject]
+    slots = [(log_probs, _slot_right(item.clip.example, slot)) for item in shown for log_probs, slot in _slots(item)]
+    hits = [right for _, right in slots]
+    if 0 < sum(hits) < len(hits):
+        temperature = fit_slot_temperature([log_probs for log_probs, _ in slots], hits)
+        fitted = fitted.model_copy(update={"slot_temperature": temperature})
+        sure = [fitted.slot_confidence(log_probs) or 0.0 for log_probs, _ in slots]
+        fitted = fitted.model_copy(update={"slots": fit_scaling(sure, hits)})
     return fitted.model_copy(update=_words(heard, fitted, policy)), policy
 
 
@@ -180,15 +184,18 @@ def _words(heard: Sequence[Heard], fitted: Calibration, policy: PolicyConfig) ->
     """Scalings of words as results will show them: the guess's, and where it will be refused those without a graph."""
     rows: dict[str, list[tuple[float, bool]]] = {"words": [], "free_words": []}
     for item in heard:
-        evidence = item.outcome.evidence
-        sure = 0.0 if evidence is None else fitted.confidence(evidence) or 0.0
-        name, shown = (
-            ("words", item.outcome.words) if sure >= policy.reject else ("free_words", item.outcome.free_words)
-        )
+        answered = _sure(item, fitted) >= policy.reject
+        name, shown = ("words", item.outcome.words) if answered else ("free_words", item.outcome.free_words)
         if item.clip.example.text is not None:
             hits = word_hits(normalise(item.clip.example.text), [word.text for word in shown])
             rows[name] += [(word.confidence or 0.0, hit) for word, hit in zip(shown, hits, strict=True)]
     return {name: fit_scaling([share for share, _ in row], [hit for _, hit in row]) for name, row in rows.items()}
+
+
+def _sure(item: Heard, fitted: Calibration) -> float:
+    """The confidence that decides whether the guess is shown."""
+    evidence = item.outcome.evidence
+    return 0.0 if evidence is None else fitted.confidence(evidence) or 0.0
 
 
 def _delay(heard: Sequence[Heard]) -> float:

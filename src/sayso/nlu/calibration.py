@@ -5,8 +5,8 @@ probabilities. A logistic regression over a handful of them (Platt 1999) turns t
 is fitted by Newton steps with a Gaussian prior around the base model's weights, so that a domain with few or only
 synthetic clips stays near what real speech taught the base. Token posteriors get one temperature (Guo et al. 2017,
 arXiv:1706.04599), which changes confidence and never the order. Words of a sentence of the domain are right more often
-than their posteriors say; words get a scale and an offset. Thresholds follow from costs. What was never
-fitted says so: it gives None.
+than their posteriors say, slots less often: both get a scale and an offset. Thresholds follow from costs. What was
+never fitted says so: it gives None.
 
 Shape letters: ``N`` utterances or frames, ``V`` classes, ``K`` evidence features.
 """
@@ -96,9 +96,9 @@ class Calibration(Config):
     ``temperature`` divides token log-probabilities before they are normalised again, ``phone_temperature`` those of
     phones. ``offset`` is the margin at which real speech outside any domain stops being likely (fitted on the base);
     ``margin`` is counted from it. ``weights`` and ``bias`` are the logistic regression in raw units;
-    ``slot_temperature`` sharpens (< 1) or softens (> 1) slot confidences. ``words`` is the map of words of the graph's
-    sentence, ``free_words`` that of words heard without it. ``delay_s`` is how long after a word begins the network
-    writes its first token: times are moved back by it.
+    ``slot_temperature`` sharpens (< 1) or softens (> 1) slot confidences, and ``slots`` maps what comes of it.
+    ``words`` is the map of words of the graph's sentence, ``free_words`` that of words heard without it. ``delay_s`` is
+    how long after a word begins the network writes its first token: times are moved back by it.
     """
 
     kind: Literal["logistic"] = "logistic"
@@ -108,6 +108,7 @@ class Calibration(Config):
     weights: dict[FeatureName, float] = Field(default_factory=dict)
     bias: float = Field(default=0.0, allow_inf_nan=False)
     slot_temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    slots: Scaling = Scaling()
     words: Scaling = Scaling()
     free_words: Scaling = Scaling()
     delay_s: float = Field(default=0.0, allow_inf_nan=False)
@@ -137,7 +138,7 @@ class Calibration(Config):
         values = np.asarray(token_log_probs, dtype=np.float64)
         if self.calibrated_on is None or values.size == 0:
             return None
-        return float(np.exp(_mean_log(values) / self.slot_temperature))
+        return self.slots(float(np.exp(_mean_log(values) / self.slot_temperature)))
 
     def to_json(self) -> str:
         """For ``calibration.json`` of a bundle; ``from_json`` is its inverse."""
