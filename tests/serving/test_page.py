@@ -69,7 +69,9 @@ def check(shown: dict[str, Any], result: Result, *, same_sound: bool = True) -> 
     assert shown["prompt"] == result.prompt
     if same_sound:
         if result.intent is not None and result.intent.confidence is not None:
-            assert shown["sure"] == f"{result.intent.confidence * 100:.0f} % sure"
+            # rounded to whole percents; a browser decodes in its own way, and 96.497 may be 96.501 there
+            percent = float(shown["sure"].removesuffix(" % sure"))
+            assert percent == int(percent) and abs(percent - 100 * result.intent.confidence) < 0.55
         times = ["" if slot.start is None else f"{slot.start:.2f}–{slot.end:.2f} s" for slot in result.slots]
         assert [row[2] for row in shown["slots"]] == times
 
