@@ -195,6 +195,8 @@ def test_one_utterance_at_a_time(service: Server, voice: Voice) -> None:
         async with client.connect() as connection:
             gone: Stream = await connection.start(session="one")
             await gone.send(pcm16(voice.sound(ROOMS[0])))
+            # the client does not wait until the service has heard of it, and what has not begun is not over
+            await asyncio.to_thread(eventually, lambda: len(service.running.service.utterances) > 0)
         await asyncio.to_thread(eventually, lambda: not service.running.service.utterances)
         return await once(service, voice.sound("and the hallway"), session="one")
 
