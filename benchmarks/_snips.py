@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from sayso.text.normalise import normalise
+
 Parts = list[dict[str, str]]
 NAMES = {
     "artist", "album", "track", "playlist", "entity_name", "object_name", "movie_name", "restaurant_name",
@@ -24,3 +26,13 @@ def queries(folder: Path) -> Iterator[tuple[str, Parts]]:
         for intent, rows in found.items():
             for row in rows:
                 yield intent, row["data"]
+
+
+def names(folder: Path) -> list[str]:
+    """Names in Snips' texts, normalised, each once, in a seeded order."""
+    found: dict[str, None] = {}
+    for _, parts in queries(folder):
+        for part in parts:
+            if part.get("entity") in NAMES:
+                found[normalise(part["text"])] = None
+    return [name for name in found if 3 <= len(name) <= 60]

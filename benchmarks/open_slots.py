@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from _lines import corpora, emit, progress, skip
-from _snips import NAMES, queries
+from _snips import names as titles
 from numpy.typing import NDArray
 
 from sayso.build.negatives import EVERYDAY
@@ -43,7 +43,6 @@ from sayso.runtime.lists import Lists
 from sayso.runtime.load import load
 from sayso.runtime.model import Model
 from sayso.text.lexicon import Lexicon
-from sayso.text.normalise import normalise
 
 BENCH, SEED = "open_slots", 77  # no build samples with this seed
 
@@ -111,8 +110,7 @@ def answers(model: Model, examples: Sequence[Example], names: set[str], lists: L
 
 def with_lists(model: Model, sets: dict[str, list[Example]], names: set[str], sizes: Sequence[int]) -> None:
     """What lists change, on the same sentences."""
-    texts = [part["text"] for _, parts in queries(corpora()) for part in parts if part.get("entity") in NAMES]
-    others = [name for name in dict.fromkeys(normalise(text) for text in texts) if 3 <= len(name) <= 40]
+    others = [name for name in titles(corpora()) if len(name) <= 40]
     if not others:
         skip("text/snips", f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
         return

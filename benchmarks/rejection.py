@@ -9,10 +9,9 @@ the ROC curve, are commands of the bundle's domain: ``examples/expected.jsonl`` 
 ``coffee-dev`` (real speech); their own rejected share stands beside. ``--foreign N`` adds commands of other domains: N
 queries of Snips' intents that no home or coffee machine has, spoken by voices that no training used, against N
 commands of ``home``'s domain file by the same voices (for any other bundle, against its positives). AUROC is given for
-the calibrated confidence
-(null when uncalibrated) and for the raw margin of grammar over filler. Intervals are 95% bootstraps over recordings;
-where nothing was counted, the upper bound of a rate per hour is the rule of three (3 divided by the hours; Hanley &
-Lippman-Hand 1983). One JSON line per figure.
+the calibrated confidence (null when uncalibrated) and for the raw margin of grammar over filler. Intervals are 95%
+bootstraps over recordings; where nothing was counted, the upper bound of a rate per hour is the rule of three (3
+divided by the hours; Hanley & Lippman-Hand 1983). One JSON line per figure.
 """
 
 from __future__ import annotations
@@ -88,15 +87,16 @@ def per_hour(events: Sequence[bool], hours: Sequence[float]) -> Estimate | None:
     return {**found, "high": 3 / sum(hours)} if found is not None and not any(events) else found
 
 
+def outside(model: Model, text: str) -> bool:
+    """Whether the bundle's own grammar does not read it."""
+    automaton = model.engine.automaton
+    return automaton is None or not match(automaton, model.engine.tokenizer, text)
+
+
 def negatives(model: Model, manifest: Path, limit: int | None, seed: int) -> list[Example]:
     """Examples that must be rejected: a seeded sample without the sentences of the domain."""
     examples = some(read_examples(manifest), limit, seed)
-    automaton = model.engine.automaton
-    strange = [
-        example
-        for example in examples
-        if automaton is None or not match(automaton, model.engine.tokenizer, example.text or "")
-    ]
+    strange = [example for example in examples if outside(model, example.text or "")]
     if len(strange) < len(examples):
         skip(str(manifest), f"{len(examples) - len(strange)} sentences are commands of the domain")
     return [example.model_copy(update={"negative": True, "intent": None}) for example in strange]
@@ -154,12 +154,7 @@ def other_domains(model: Model, commands: list[Heard], count: int, seed: int, pl
     if not (corpora() / "text" / "snips").is_dir():
         skip("text/snips", f"not in {corpora()}; SAYSO_CORPORA names the folder of corpora")
         return
-    automaton = model.engine.automaton
-    texts = [
-        text
-        for text in foreign(corpora(), count, seed)
-        if automaton is None or not match(automaton, model.engine.tokenizer, text)
-    ]
+    texts = [text for text in foreign(corpora(), count, seed) if outside(model, text)]
     others = understand(model, spoken([Sentence(text) for text in texts], place))
     if model.manifest.domain == "home":
         own = list(sample(load_domain(ROOT / "domains" / "home.yaml"), count, seed=seed))

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from _lines import corpora, emit, progress, skip
-from _snips import NAMES, queries
+from _snips import names
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
@@ -44,21 +44,10 @@ from sayso.evaluation.metrics import auroc
 from sayso.nlu.phonetic import SkeletonKey, SpokenKey
 from sayso.nlu.retrieval import ListIndex, Texts
 from sayso.runtime.load import load
-from sayso.text.normalise import normalise
 
 BENCH = "retrieval"
 NEAR, NBEST = 8, 4
 RATIOS = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
-
-
-def names(folder: Path) -> list[str]:
-    """Names in Snips' texts, normalised, each once, in a seeded order."""
-    found: dict[str, None] = {}
-    for _, parts in queries(folder):
-        for part in parts:
-            if part.get("entity") in NAMES:
-                found[normalise(part["text"])] = None
-    return [name for name in found if 3 <= len(name) <= 60]
 
 
 def made(known: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

@@ -36,9 +36,10 @@ from sayso.core.files import whole
 from sayso.data.manifest import audio_path
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.export.bundle import ExportConfig, export_bundle
-from sayso.models.assembly import load_checkpoint, save_checkpoint
+from sayso.models.assembly import SpeechModel, load_checkpoint, save_checkpoint
 from sayso.models.growth import deepen
 from sayso.runtime.settings import FreeConfig
+from sayso.text.tokenizer import Tokenizer
 from sayso.training.data import read_parts
 from sayso.training.recipe import DataConfig, LossWeights
 
@@ -59,10 +60,9 @@ def begun(init: Path, layers: int, folder: Path) -> Path:
     return folder
 
 
-def floor(name: str, folder: Path, out: Path, clips: Sequence[Floats]) -> dict[str, Any]:
-    """Megabytes, speed and memory of the int8 bundle of a run, its scales fixed by ``clips``."""
-    model, tokenizer = load_checkpoint(folder / "model")
-    settings = ExportConfig(name=name, int8=True, free=FreeConfig(search=CtcBeamConfig()), stream={"vad": False})
+def floor(model: SpeechModel, tokenizer: Tokenizer, out: Path, clips: Sequence[Floats]) -> dict[str, Any]:
+    """Megabytes, speed and memory of the int8 bundle of a checkpoint, its scales fixed by ``clips``."""
+    settings = ExportConfig(name=out.stem, int8=True, free=FreeConfig(search=CtcBeamConfig()), stream={"vad": False})
     files = sorted(str(file) for file in (ROOT / "examples").glob("*.flac"))
     export_bundle(model, tokenizer, None, out, settings, clips=clips)
     bundle = read_bundle(out)
@@ -107,7 +107,7 @@ def sizes(plan: Plan, dev: Dev, options: argparse.Namespace) -> None:
         model, tokenizer = load_checkpoint(folder / "model")
         count = float(sum(p.numel() for p in model.encoder.parameters()))
         told = {"parameters": count, "steps": float(steps), "ms_per_step": 1000 * seconds / steps}
-        for metric, value in (told | floor(name, folder, options.out / f"{layers}.bundle", clips)).items():
+        for metric, value in (told | floor(model, tokenizer, options.out / f"{layers}.bundle", clips)).items():
             emit(BENCH, name, metric, value)
         found[layers] = judge(folder, dev)
         nats[layers] = {place: surprise(model, tokenizer, recordings, by_ctc) for place, recordings in dev.items()}

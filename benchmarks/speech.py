@@ -173,6 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model, tokenizer = load_checkpoint(arguments.model)
+    other = load_checkpoint(arguments.beside) if arguments.beside is not None else None
     own = model.encoder.default_context
     context = Context(arguments.chunk_frames or own.chunk_frames, arguments.left_frames or own.left_frames)
     listener, weight, bonus = None, 0.0, 0.0
@@ -196,9 +197,8 @@ def main() -> None:
             "rnnt": [word_errors(*pair) for pair in zip(texts, rnnt, strict=True)],
         }
         report(name.split("/")[0], counts)
-        if arguments.beside is not None:
+        if other is not None:
             given = context if arguments.chunk_frames or arguments.left_frames else None
-            other = load_checkpoint(arguments.beside)
             beside(name.split("/")[0], (model, tokenizer), other, dev, counts["ctc"], given)
         people = examples(name, arguments.limit, arguments.seed) if arguments.groups else None
         for field, groups in slices([(e, Result(text=t)) for e, t in zip(people or (), rnnt, strict=False)]).items():

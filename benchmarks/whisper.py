@@ -22,13 +22,14 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from teach import SHA256 as TINY
 from transformers import WhisperConfig, WhisperModel
 
 from sayso.core.errors import DataError
 
 SHA256 = {
     "base": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-    "tiny.en": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    "tiny.en": TINY,
 }
 KINDS: dict[int, Any] = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 LAYERS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sayso.audio.decode import read
 from sayso.audio.features import fbank
@@ -164,12 +165,18 @@ def test_noise_of_the_features_is_that_of_a_noisy_recording() -> None:
         assert np.log(ours[0][:, 60]).std() == pytest.approx(real[:, 60].std(), abs=0.35)
 
 
+def raised_bands() -> NDArray[np.float64]:
+    """(80,): how much more of its energy a mel band has behind the pre-emphasis."""
+    hz = 700 * (np.exp(np.linspace(np.log1p(40 / 700), np.log1p(7800 / 700), 80)) - 1)
+    found: NDArray[np.float64] = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2
+    return found
+
+
 @pytest.mark.parametrize("clatter", [False, True])
 def test_noise_has_the_power_that_was_asked_for_and_clatter_comes_in_bursts(clatter: bool) -> None:
     rng = np.random.default_rng(1)
     clean = rng.normal(6, 2, (600, 80)).astype(np.float32)
-    hz = 700 * (np.exp(np.linspace(np.log1p(40 / 700), np.log1p(7800 / 700), 80)) - 1)
-    raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2
+    raised = raised_bands()
     peaks = []
     for _ in range(20):
         noise = np.exp(with_noise(clean, -40.0, rng, clatter=clatter).astype(np.float64)) - np.exp(clean)
@@ -222,8 +229,7 @@ def test_babble_is_three_to_six_voices_of_one_power() -> None:
     talkers = [np.full((50, 80), -60.0, np.float32) for _ in range(9)]
     for number, voice in enumerate(talkers):
         voice[:, number * 8] = number  # a band and a loudness of its own
-    hz = 700 * (np.exp(np.linspace(np.log1p(40 / 700), np.log1p(7800 / 700), 80)) - 1)
-    raised = np.abs(1 - 0.97 * np.exp(-2j * np.pi * hz / 16000)) ** 2
+    raised = raised_bands()
     counts = set()
     for _ in range(60):
         loud = babble(talkers, 120, rng)

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import soundfile as sf  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import AudioError, DataError
 from sayso.core.files import whole
-from sayso.data.augment import NOISES, RATE, AugmentConfig, Augmenter, Floats, load_noises, noise_files
+from sayso.data.augment import NOISES, AugmentConfig, Augmenter, Floats, load_noises, noise_files
 from sayso.data.clips import ClipMeta as ClipMeta
 from sayso.data.clips import Job, augmenter_of, clip_row, job_of, meta_of, sound_of, talkers_of
 from sayso.data.manifest import to_example, written_tree
@@ -184,7 +185,7 @@ def noises_described(root: Path) -> dict[str, Any]:
     """How many recorded noises there are, their hours, and a SHA-256 of their files."""
     files = noise_files(root, *NOISES)
     content = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-    hours = round(sum(len(noise) for noise in load_noises(root)) / (3600 * RATE), 4)
+    hours = round(sum(sf.info(file).duration for file in files) / 3600, 4)
     return {"clips": len(files), "hours": hours, "sha256": content}
 
 

@@ -4,9 +4,9 @@ The grammar search and the network heads each give numbers that order hypotheses
 probabilities. A logistic regression over a handful of them (Platt 1999) turns them into P(right and in the domain); it
 is fitted by Newton steps with a Gaussian prior around the base model's weights, so that a domain with few or only
 synthetic clips stays near what real speech taught the base. Token posteriors get one temperature (Guo et al. 2017,
-arXiv:1706.04599), which changes confidence and never the order. Words of a sentence of the domain are right more often
-than their posteriors say, slots less often: both get a scale and an offset. Thresholds follow from costs. What was
-never fitted says so: it gives None.
+arXiv:1706.04599), which changes confidence and never the order. Words of a sentence of the domain, and slots, are
+right more often than their posteriors say: both get a scale and an offset. Thresholds follow from costs. What was never
+fitted says so: it gives None.
 
 Shape letters: ``N`` utterances or frames, ``V`` classes, ``K`` evidence features.
 """

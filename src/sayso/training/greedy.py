@@ -73,8 +73,8 @@ def intents_right(
         if model.fusion is not None:
             read = _ctc_greedy(model.ctc, encoded, frames)
             counts = torch.tensor([len(tokens) for tokens in read], device=encoded.device)
-            tokens = pad_sequence([torch.tensor([*each, 0]) for each in read], batch_first=True)  # one at least
-            tokens = tokens.to(encoded.device)
+            rows = [torch.tensor([*each, 0], device=encoded.device) for each in read]  # one token at least
+            tokens = pad_sequence(rows, batch_first=True)
             said = model.intent.read(pool, model.fusion(tokens, counts, encoded, frames), counts)
         for best, item in zip(said.argmax(1).tolist(), group, strict=True):
             right += bool(best == item.intent if members is None else members[item.intent, best])

@@ -102,7 +102,7 @@ class SpecAugmentConfig(Config):
     clatter: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _one_kind(self) -> SpecAugmentConfig:
+    def _one_kind(self) -> Self:
         if self.recorded + self.babble > 1:
             raise ValueError(
                 f"spec.recorded {self.recorded:g} and spec.babble {self.babble:g} are shares of the same noises; their "
