@@ -148,8 +148,11 @@ def test_it_is_left_out_where_it_is_of_no_use_or_not_wanted(
     assert verify_bundle(out, parts.clips[:1]).passed
 
 
-def test_int8_hears_the_whole_closely(fp32: Path, parts: Any, loaded: Model, tmp_path: Path) -> None:
+def test_int8_hears_the_whole_closely(
+    fp32: Path, parts: Any, loaded: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = quantise_bundle(fp32, tmp_path / "b", parts.clips)
+    assert not capsys.readouterr().out  # stdout is for what a command answers
     bundle, spec = read_bundle(tmp_path / "b"), manifest.graphs["encoder"]
     exact, rounded = loaded.engine.graph("encoder"), Graph(bundle.file(spec.file), spec, where="t")
     assert exact is not None

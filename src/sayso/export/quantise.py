@@ -10,9 +10,11 @@ same everywhere.
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -45,38 +47,45 @@ def quantise(exported: Exported, clips: Sequence[Floats], chunk: int, *, whole: 
         raise DataError("int8 needs training clips to fix its activation scales; give some, or export with int8 false")
     proto = onnx.load_from_string(exported.data)
     names = constant_products(proto)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(exported.data)
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # it advises preprocessing through the root logger
-        try:
-            quantize_static(
-                source,
-                target,
-                _Reader(exported, clips, chunk, whole),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=names,
-                per_channel=True,
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.Percentile,
-                extra_options={
-                    "CalibPercentile": 99.999,  # one click in a recording must not coarsen everything else
-                    "CalibStridedMinMax": 1,  # despite its name for every method: one group of equal shapes at a time
-                    "MatMulConstBOnly": True,
-                    "WeightSymmetric": True,
-                    "ActivationSymmetric": False,
-                    "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
-                },
-            )
-        finally:
-            root.setLevel(level)
+        quantize_static(
+            source,
+            target,
+            _Reader(exported, clips, chunk, whole),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_quantize=names,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={
+                "CalibPercentile": 99.999,  # one click in a recording must not coarsen everything else
+                "CalibStridedMinMax": 1,  # despite its name for every method: one group of equal shapes at a time
+                "MatMulConstBOnly": True,
+                "WeightSymmetric": True,
+                "ActivationSymmetric": False,
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+            },
+        )
         proto = strip(onnx.load(str(target)))
     return Exported(data=proto.SerializeToString(), spec=exported.spec)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises preprocessing through the root logger, and prints lines for every group of clips."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
 
 
 def constant_products(proto: onnx.ModelProto) -> list[str]:
