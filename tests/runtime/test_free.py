@@ -186,3 +186,9 @@ def test_the_nbest_of_the_free_text_is_there_for_a_cascade(tones: Any) -> None:
         assert result.text == text
     greedy = tones.model().explain(tones.say("call bob"))[1]
     assert [text for text, _ in greedy.texts] == ["call bob"]
+
+
+def test_a_network_without_its_graph_is_named(tones: Any) -> None:
+    free = {"search": {"kind": "ctc_beam"}, "network": {"file": "language.onnx"}}
+    with pytest.raises(BundleError, match="needs the graph 'language'"):
+        tones.model(free=free)

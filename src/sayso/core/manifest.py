@@ -30,8 +30,9 @@ Role = Literal[
     "slots",
     "fusion",
     "read",
+    "language",
 ]  # phones: CTC of a lexicon's phones; memory: what a decoder keeps of the encoder's frames; fusion: states of a text's
-# tokens, with attention to the frames; read: the intent of what was heard and of these
+# tokens, with attention to the frames; read: the intent of what was heard and of these; language: what token comes next
 ROLES: tuple[str, ...] = get_args(Role)
 WRITERS: tuple[Role, ...] = ("ctc", "phones", "predictor", "joiner", "slots")  # what can tell a speech word by word
 WHOLE = "whole"  # the pass that hears a whole utterance again as one chunk; its graphs take any number of frames

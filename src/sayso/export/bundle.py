@@ -27,10 +27,11 @@ from sayso.decoding.decoders import ATTENTION_DECODERS, AttentionDecoderConfig
 from sayso.decoding.hybrid import HybridConfig
 from sayso.decoding.open_slots import OpenSlotConfig
 from sayso.decoding.open_words import OpenWordsConfig
-from sayso.export.onnx import Exported, export_graphs, hears_whole
+from sayso.export.onnx import Exported, export_graphs, export_language, hears_whole
 from sayso.export.quantise import quantise
-from sayso.export.verify import verify_bundle, verify_graphs
+from sayso.export.verify import verify_bundle, verify_graphs, verify_language
 from sayso.models.assembly import SpeechModel
+from sayso.models.language import load_language
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.automaton_io import save_automaton
@@ -41,7 +42,7 @@ from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 
 Floats = NDArray[np.float32]
-CALIBRATION, TOKENIZER = "calibration.json", "tokenizer.model"
+CALIBRATION, TOKENIZER, LANGUAGE = "calibration.json", "tokenizer.model", "language.onnx"
 OPEN, WORDS = "open.npz", "words.json"
 _STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
 _AT_END: tuple[Role, ...] = ("fusion", "read", "slots")
@@ -52,8 +53,9 @@ class ExportConfig(Config):
     """What a bundle is called and how it streams. ``intents`` carry risk and prompts; names without an entry get none.
 
     ``search``, ``combine``, ``policy`` and ``stream`` are the runtime's settings, written as they are; so is ``free``,
-    but that the language model's ``file`` is one on disk (ARPA or packed) and goes into the bundle, that a search of a
-    decoder that writes while it hears takes that decoder's frames, and that None is that search where the model has
+    but that the language models' ``file`` is one on disk (ARPA or packed; a folder of a network) and goes into the
+    bundle, that a search of a decoder that writes while it hears takes that decoder's frames, and that None is that
+    search where the model has
     such a decoder, else the best path of CTC; and so is ``open_slots``, the model that hears open slots again at the
     endpoint. ``whole``: utterances up to ``whole_s`` of ``stream`` are heard again whole at the endpoint, where the
     encoder gains by that and the search of the text does not depend on chunks. ``calibration`` may
@@ -110,6 +112,7 @@ def export_bundle(
         _check_private(model, automaton)
     free = _free(model, config.free)
     config, language = _with_language_models(config, free)
+    network = _network(free, tokenizer)
     features = FeatureConfig(mels=model.config.encoder.mels)
     heard = [fbank(clip, features) if clip.ndim == 1 else clip for clip in clips]
     exact = export_graphs(model, config.chunk_frames, config.left_frames)
@@ -123,6 +126,8 @@ def export_bundle(
     if config.private:
         unused = (*unused, *WRITERS, "fusion", "read")  # nothing is written that could be read
     graphs = {role: graph for role, graph in exact.items() if role not in unused}
+    if network is not None and not config.private:
+        graphs["language"] = network
     if config.int8:
         graphs["encoder"] = quantise(
             exact["encoder"], heard, FACTOR * config.chunk_frames, whole=config.whole and hears_whole(model)
@@ -303,16 +308,33 @@ def _free(model: SpeechModel, free: FreeConfig | None) -> FreeConfig:
 def _with_language_models(config: ExportConfig, free: FreeConfig) -> tuple[ExportConfig, dict[str, bytes]]:
     """The settings as the bundle has them, and the packed files that they name there."""
     files: dict[str, bytes] = {}
-    lm, opened = free.lm, config.open_slots
+    lm, network, opened = free.lm, free.network, config.open_slots
     if lm is not None:
         files[LM] = packed(lm.file)
         free = free.model_copy(update={"lm": lm.model_copy(update={"file": LM})})
+    if network is not None:
+        free = free.model_copy(update={"network": network.model_copy(update={"file": LANGUAGE})})
     config = config.model_copy(update={"free": free})
     if opened is not None and opened.file is not None:
         name = WORDS if isinstance(opened, OpenWordsConfig) else OPEN
         files[name] = Path(opened.file).read_bytes() if name == WORDS else packed(opened.file)
         config = config.model_copy(update={"open_slots": opened.model_copy(update={"file": name})})
     return config, files
+
+
+def _network(free: FreeConfig, tokenizer: Tokenizer) -> Exported | None:
+    """The network that votes on free text, checked against ONNX."""
+    if free.network is None:
+        return None
+    model, its = load_language(Path(free.network.file))
+    if its.sha256 != tokenizer.sha256:
+        raise BundleError(
+            f"free.network: {free.network.file} was trained for another tokenizer; train it again with 'tokenizer' set "
+            "to this checkpoint"
+        )
+    graph = export_language(model)
+    verify_language(model, graph)
+    return graph
 
 
 def _intents(model: SpeechModel, automaton: Automaton | None, config: ExportConfig) -> tuple[IntentSpec, ...]:

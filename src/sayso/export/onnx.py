@@ -16,7 +16,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
@@ -28,6 +28,8 @@ from sayso.models.assembly import CtcHead, SpeechModel
 from sayso.models.decoders import Decoder, Memory
 from sayso.models.fusion import Fusion
 from sayso.models.heads import IntentHead, SlotHead
+from sayso.models.language import LanguageNetwork
+from sayso.models.predictors import Predictor
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 
@@ -61,7 +63,7 @@ def export_graphs(model: SpeechModel, chunk_frames: int, left_frames: int) -> di
     graphs: dict[Role, Exported] = {
         "encoder": _encoder(model, chunk_frames, left_frames),
         "ctc": _export(_Ctc(model.ctc), (frames,), _Names("ctc", ("x",), ("log_probs",), free=free)),
-        "predictor": _predictor(model),
+        "predictor": _predictor(model.predictor, _Names("predictor", ("labels",), ("out",))),
         "joiner": _export(
             _Joiner(model),
             (torch.zeros(2, width), torch.zeros(2, model.predictor.width)),
@@ -114,9 +116,9 @@ class _Ctc(nn.Module):
 
 
 class _Predictor(nn.Module):
-    def __init__(self, model: SpeechModel, names: Sequence[str], kind: Any) -> None:
+    def __init__(self, predictor: Predictor | LanguageNetwork, names: Sequence[str], kind: Any) -> None:
         super().__init__()
-        self.predictor, self._names, self._kind = model.predictor, tuple(names), kind
+        self.predictor, self._names, self._kind = predictor, tuple(names), kind
 
     def forward(self, labels: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = self._kind.from_named(dict(zip(self._names, states, strict=True)))
@@ -196,12 +198,18 @@ def _encoder(model: SpeechModel, chunk_frames: int, left_frames: int) -> Exporte
     return _export(_Encoder(model, list(tensors), type(state)), (features, lengths, *tensors.values()), names)
 
 
-def _predictor(model: SpeechModel) -> Exported:
-    state = model.predictor.init_state(2)
+def export_language(model: LanguageNetwork) -> Exported:
+    """A step of a language model as a graph, fp32: the last token to what comes next. The model is put into eval
+    mode."""
+    return _predictor(model.eval(), _Names("language", ("labels",), ("log_probs",)))
+
+
+def _predictor(predictor: Predictor | LanguageNetwork, names: _Names) -> Exported:
+    state = predictor.init_state(2)
     tensors = state.named()
-    labels = torch.zeros(2, model.predictor.context, dtype=torch.int64)
-    names = _Names("predictor", ("labels",), ("out",), _pairs(tensors))
-    return _export(_Predictor(model, list(tensors), type(state)), (labels, *tensors.values()), names)
+    labels = torch.zeros(2, predictor.context, dtype=torch.int64)
+    names = replace(names, states=_pairs(tensors))
+    return _export(_Predictor(predictor, list(tensors), type(state)), (labels, *tensors.values()), names)
 
 
 def _pairs(tensors: Mapping[str, Tensor], by_frame: Sequence[str] = ()) -> tuple[StatePair, ...]:

@@ -23,10 +23,12 @@ from sayso.core.bundle import read_bundle
 from sayso.core.errors import BundleError
 from sayso.core.manifest import Role
 from sayso.core.result import Result
+from sayso.decoding.predictor import Predictor
 from sayso.export.onnx import Exported, hears_whole
 from sayso.export.quantise import chunks, whole_frames
 from sayso.models.assembly import SpeechModel
 from sayso.models.decoders import Decoder
+from sayso.models.language import LanguageNetwork
 from sayso.models.streaming import Context
 from sayso.models.subsampling import FACTOR
 from sayso.runtime.graphs import Graph, State
@@ -87,6 +89,23 @@ def verify_graphs(
         raise BundleError(
             f"the exported graphs differ from the model by {worst:.2g}, more than {TOLERANCE:g}: not written"
         )
+    return worst
+
+
+@torch.no_grad()
+def verify_language(model: LanguageNetwork, graph: Exported, steps: int = 40) -> float:
+    """Largest difference between PyTorch reading a text at once and ONNX reading it token by token. Raises
+    ``BundleError`` beyond ``TOLERANCE``."""
+    tokens = torch.arange(steps)[None] * 7 % model.config.vocab
+    wanted, session = model.eval()(tokens), Graph(graph.data, graph.spec, where="export")
+    reader = Predictor(session.following, 1, session.start())
+    said, worst = reader.start(), 0.0
+    for place in range(steps + 1):
+        worst = max(worst, _apart(wanted[:, place], said.out))
+        if place < steps:
+            (said,) = reader.extend([said], [int(tokens[0, place])])
+    if not worst <= TOLERANCE:
+        raise BundleError(f"the language model's graph differs from it by {worst:.2g}, more than {TOLERANCE:g}")
     return worst
 
 

@@ -32,8 +32,9 @@ from sayso.decoding.decoders import CTC_DECODERS, AttentionDecoderConfig
 from sayso.decoding.graph import GraphConfig, GraphSearch
 from sayso.decoding.greedy import CtcGreedyConfig, TransducerGreedyConfig
 from sayso.decoding.hybrid import Hybrid, HybridConfig
-from sayso.decoding.hypothesis import Decoder
+from sayso.decoding.hypothesis import Decoder, Scorer
 from sayso.decoding.mute import Mute
+from sayso.decoding.network import NetworkScorer
 from sayso.decoding.ngram import NGram, NGramScorer, WordScorer
 from sayso.decoding.open_slots import OpenPieces, OpenSlotConfig, OpenSlots
 from sayso.decoding.open_words import OpenWords, OpenWordsConfig, read_priors
@@ -46,7 +47,7 @@ from sayso.nlu.tree_grammar import TreeGrammar
 from sayso.nlu.values import SpokenValues
 from sayso.runtime.graphs import Graph, State, split, stack
 from sayso.runtime.parser import Parser
-from sayso.runtime.settings import CombineConfig, FreeConfig, LanguageModelConfig, StreamConfig
+from sayso.runtime.settings import CombineConfig, FreeConfig, StreamConfig
 from sayso.runtime.speller import GraphSpeller
 from sayso.text.lexicon import Lexicon
 from sayso.text.tokenizer import Tokenizer
@@ -168,7 +169,8 @@ class Engine:
     @property
     def predictor(self) -> Predictor:
         """The transducer's prediction network, with or without a state."""
-        return Predictor(self._predict, self.manifest.label_context, self._graphs["predictor"].start())
+        graph = self._graphs["predictor"]
+        return Predictor(graph.following, self.manifest.label_context, graph.start())
 
     def join(self, encoded: Floats, predicted: Floats) -> Floats:
         """Transducer joiner: (B, D) and (B, J) to logits (B, V)."""
@@ -202,7 +204,7 @@ class Engine:
         search = self.free_config.search
         if isinstance(search, HybridConfig):
             return self._hybrid(search)
-        scorers = self._scorers(self.free_config.lm)
+        scorers = self._scorers(self.free_config)
         if isinstance(search, CtcGreedyConfig | CtcBeamConfig):
             return search.build(scorers)
         if isinstance(search, AttentionDecoderConfig):
@@ -244,14 +246,25 @@ class Engine:
         memory, decoder = self.graph("memory"), self.graph("decoder")
         return None if memory is None or decoder is None else GraphSpeller(memory, decoder)
 
-    def _scorers(self, config: LanguageModelConfig | None) -> Scorers | None:
-        """The bundle's language model and its weight."""
-        if config is None:
-            return None
-        model, pieces = self._ngram(config.file), self.tokenizer.pieces
-        if config.unit == "pieces":
-            return {"lm": (NGramScorer(model, pieces), config.weight)}
-        return {"lm": (WordScorer(model, pieces, config.unknown, config.bonus), config.weight)}
+    def _scorers(self, config: FreeConfig) -> Scorers | None:
+        """The bundle's language models and their weights."""
+        scorers: dict[str, tuple[Scorer[Any], float]] = {}
+        lm, network, pieces = config.lm, config.network, self.tokenizer.pieces
+        if lm is not None:
+            model = self._ngram(lm.file)
+            words = lm.unit == "words"
+            scorer = WordScorer(model, pieces, lm.unknown, lm.bonus) if words else NGramScorer(model, pieces)
+            scorers["lm"] = (scorer, lm.weight)
+        if network is not None:
+            graph = self.graph("language")
+            if graph is None:
+                raise BundleError(
+                    f"{self.bundle.where}/bundle.json: free: 'network' needs the graph 'language', which this bundle "
+                    "lacks; export it again"
+                )
+            reader = Predictor(graph.following, 1, graph.start())
+            scorers["network"] = (NetworkScorer(reader, network.bonus), network.weight)
+        return scorers or None
 
     def _open_slots(self) -> OpenSlots | None:
         """What hears the domain's open slots again; None where there are none, or they are spelled and there is no
@@ -281,10 +294,6 @@ class Engine:
                 raise BundleError(
                     f"{self.bundle.where}/{name}: not a packed language model; export the bundle again"
                 ) from None
-
-    def _predict(self, labels: NDArray[np.int64], states: list[State]) -> tuple[Floats, list[State]]:
-        out, following = self._graphs["predictor"].run({"labels": labels}, stack(states))
-        return out["out"], split(following, len(states))
 
     def _intents(
         self, states: Sequence[NeuralState], encoded: Floats, frames: NDArray[np.int64]

@@ -67,6 +67,11 @@ class Graph:
         following = {pair.input: value for pair, value in zip(self.spec.states, values[count:], strict=True)}
         return outputs, following
 
+    def following(self, labels: NDArray[np.int64], states: list[State]) -> tuple[Array, list[State]]:
+        """Of a graph from the last ``labels`` (n, context) to an output: that (n, ...), and the state of each row."""
+        outputs, after = self.run({"labels": labels}, stack(states))
+        return outputs[self.spec.outputs[0]], split(after, len(states))
+
 
 def stack(states: Sequence[State]) -> State:
     """Several streams as one batch, in order."""

@@ -37,12 +37,26 @@ class LanguageModelConfig(Config):
         return self
 
 
+class NetworkConfig(Config):
+    """A network that votes on the free text, token by token, beside an n-gram or alone: ``weight`` times the sum of its
+    log probability and of ``bonus`` for every token (natural logs).
+
+    ``file`` is a folder that ``sayso train`` left of a recipe of kind ``language``, in a bundle its graph.
+    """
+
+    kind: Literal["network"] = "network"
+    file: str
+    weight: float = Field(default=0.3, allow_inf_nan=False)
+    bonus: float = Field(default=0.0, allow_inf_nan=False)
+
+
 class FreeConfig(Config):
     """How text is found that no domain bounds: all there is where a bundle has none, else what stands beside it."""
 
     kind: Literal["free"] = "free"
     search: DecoderConfig = CtcGreedyConfig()
     lm: LanguageModelConfig | None = None
+    network: NetworkConfig | None = None
 
     @model_validator(mode="after")
     def _a_hybrid_has_its_words_from_a_model(self) -> Self:
@@ -52,15 +66,19 @@ class FreeConfig(Config):
             raise ValueError(
                 "search 'hybrid' hears no word but its model's and has its own 'bonus'; leave out those of 'lm'"
             )
+        if isinstance(self.search, HybridConfig) and self.network is not None:
+            raise ValueError("search 'hybrid' goes by words, and 'network' by tokens; leave it out")
         return self
 
     @model_validator(mode="after")
     def _one_path_needs_no_model(self) -> Self:
-        if self.lm is not None and isinstance(self.search, CtcGreedyConfig | TransducerGreedyConfig):
+        given = "lm" if self.lm is not None else "network" if self.network is not None else None
+        if given is not None and isinstance(self.search, CtcGreedyConfig | TransducerGreedyConfig):
             every = (*CTC_DECODERS, *TRANSDUCER_DECODERS, *ATTENTION_DECODERS)
             beams = [kind for kind in every if "greedy" not in kind]
             raise ValueError(
-                f"'lm' cannot change what the one path of search '{self.search.kind}' says; choose {', '.join(beams)}"
+                f"'{given}' cannot change what the one path of search '{self.search.kind}' says; choose "
+                f"{', '.join(beams)}"
             )
         return self
 

@@ -65,9 +65,10 @@ class Part:
     valid: CutSet
 
 
-def read_parts(data: DataConfig) -> list[Part]:
-    """The cuts of every source; ``DataError`` says what is missing and where it was looked for."""
-    if not any(source.split == "train" for source in data.train):
+def read_parts(data: DataConfig, *, speech: bool = True) -> list[Part]:
+    """The cuts of every source; ``DataError`` says what is missing and where it was looked for. Without ``speech`` none
+    need be to train on."""
+    if speech and not any(source.split == "train" for source in data.train):
         raise DataError("the recipe names no training data; add a [[data.train]] table with a 'corpus' or a 'manifest'")
     return [_part(source) for source in data.train]
 

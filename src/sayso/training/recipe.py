@@ -15,6 +15,7 @@ from sayso.core.config import Config, override, parse, read_toml
 from sayso.core.errors import nearest
 from sayso.data.augment import AugmentConfig
 from sayso.models.assembly import ModelConfig
+from sayso.models.predictors import LstmConfig
 from sayso.training.curriculum import CurriculumConfig
 from sayso.training.labels import Refinement
 from sayso.training.lattice import FullConfig, TransducerConfig
@@ -274,6 +275,39 @@ class Recipe(Config):
     training: TrainingConfig = TrainingConfig()
 
 
+class LanguageTraining(Config):
+    """How long and how fast. ``batch_tokens`` are those of a batch, padded; ``ema`` the decay of the average."""
+
+    seed: int = 0
+    epochs: int = Field(default=12, gt=0)
+    batch_tokens: int = Field(default=4000, gt=0)
+    rate: float = Field(default=3e-3, gt=0)
+    warmup: int = Field(default=100, gt=0)
+    decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.99, gt=0, lt=1)
+    threads: int = Field(default=2, ge=1)
+
+
+class LanguageRecipe(Config):
+    """A language model that is a network (``models/language.py``): sentences of ``text`` (files, one a line) and of the
+    transcripts of ``data``, whose validation parts judge, if it has any. ``tokenizer`` is that of the recogniser that
+    it will help: its checkpoint, or its ``tokenizer.model``."""
+
+    kind: Literal["language"] = "language"
+    name: str = "language"
+    tokenizer: str
+    text: tuple[str, ...] = ()
+    network: LstmConfig = LstmConfig(width=512, dropout=0.3)
+    data: DataConfig = DataConfig()
+    training: LanguageTraining = LanguageTraining()
+
+
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     """Read a TOML recipe with ``key=value`` overrides; ``ConfigError`` names the key and the nearest legal one."""
     return parse(Recipe, override(read_toml(path), overrides), where=str(path))
+
+
+def load_language_recipe(path: Path, overrides: list[str]) -> LanguageRecipe:
+    """The same of a recipe that begins with ``kind = "language"``."""
+    return parse(LanguageRecipe, override(read_toml(path), overrides), where=str(path))

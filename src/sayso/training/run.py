@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from sayso.core.config import parse
+from sayso.core.config import parse, read_toml
 from sayso.core.errors import ConfigError, DataError, require
 from sayso.core.files import whole
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
@@ -24,9 +24,10 @@ from sayso.text.display import display
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 from sayso.training.data import Part, described, differing_keys, feature_statistics, gather, read_parts, transcripts
+from sayso.training.language import fit_language
 from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
-from sayso.training.recipe import DataConfig, Recipe, load_recipe
+from sayso.training.recipe import DataConfig, LanguageRecipe, Recipe, load_language_recipe, load_recipe
 
 LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles or stages end
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
@@ -52,16 +53,25 @@ def train(recipe: Path, overrides: list[str], out: Path | None = None, say: Say 
     Ctrl-C keeps the weights so far. Raises ``ConfigError`` for a wrong recipe, or one that differs from what the
     folder was begun with, ``DataError`` for missing data.
     """
+    if read_toml(recipe).get("kind") == "language":
+        about = load_language_recipe(recipe, overrides)
+        folder = out or Path("runs") / about.name
+        _begin(about, folder, ("training.threads",))
+        try:
+            fit_language(about, folder, say or to_stderr)
+        finally:
+            draw_curves(folder)
+        return folder
     settings = load_recipe(recipe, overrides)
-    folder = Path("runs") / settings.name if out is None else out
-    return run(settings, folder, say or to_stderr)
+    return run(settings, out or Path("runs") / settings.name, say or to_stderr)
 
 
 def run(settings: Recipe, folder: Path, say: Say) -> Path:
     """``train`` with settings that were read already."""
     torch.set_num_threads(settings.training.threads)
     torch.manual_seed(settings.training.seed)
-    _begin(settings, folder)
+    in_parts = settings.training.cycles > 1 or settings.training.stages
+    _begin(settings, folder, [key for key in MAY_CHANGE if not in_parts or key not in LENGTH])
     parts, spec = read_parts(settings.data), settings.training.spec
     model, tokenizer = _model(settings, folder, parts)
     noises = spec.noise > 0 and spec.recorded > 0 and model.encoder.config.hears == "features"
@@ -108,11 +118,13 @@ def read_sources(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def draw_curves(folder: Path) -> Path | None:
-    """``metrics.jsonl`` of a run as ``curves.png``: losses above, validation WER and rate below; None without any."""
+    """``metrics.jsonl`` of a run as ``curves.png``: losses above, validation WER (of a language model its nats a token)
+    below; None without any."""
     file = folder / METRICS
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     steps = {row["step"]: row for row in rows if "total" in row}  # a resumed run says some steps twice
-    judged = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row and "ends" not in row}
+    kind = "valid_nats" if any("valid_nats" in row for row in rows) else "valid_wer"
+    judged = {row["step"]: row[kind] for row in rows if kind in row and "ends" not in row}
     means = {row["step"]: row["valid_wer"] for row in rows if "valid_wer" in row and "ends" in row}
     if not steps and not judged:
         return None
@@ -122,10 +134,10 @@ def draw_curves(folder: Path) -> Path | None:
     for name in [key for key in (steps[order[-1]] if order else {}) if key not in NO_LOSSES]:
         above.plot(order, [steps[step].get(name) for step in order], label=name)
     above.set_ylabel("loss")
-    below.plot(sorted(judged), [judged[step] for step in sorted(judged)], "o-", label="WER on valid")
+    below.plot(sorted(judged), [judged[step] for step in sorted(judged)], "o-", label="on valid")
     if means:
         below.plot(sorted(means), [means[step] for step in sorted(means)], "s", label="of the mean of the ends")
-    below.set_ylabel("word error rate")
+    below.set_ylabel("nats a token" if kind == "valid_nats" else "word error rate")
     below.set_xlabel("step")
     for axes in (above, below):
         axes.grid(alpha=0.3)
@@ -137,16 +149,14 @@ def draw_curves(folder: Path) -> Path | None:
     return folder / CURVES
 
 
-def _begin(settings: Recipe, folder: Path) -> None:
+def _begin(settings: Recipe | LanguageRecipe, folder: Path, may: Sequence[str]) -> None:
     """Write what the run is, or compare with what it was begun as."""
     file = folder / RECIPE
     if file.exists():
         try:
-            old = parse(Recipe, json.loads(file.read_text()), where=str(file))
+            old = parse(type(settings), json.loads(file.read_text()), where=str(file))
         except ValueError as error:
             raise ConfigError(f"{file}: damaged ({error}); delete {folder} to start anew") from None
-        parts = settings.training.cycles > 1 or settings.training.stages
-        may = [key for key in MAY_CHANGE if not parts or key not in LENGTH]
         changed = [key for key in differing_keys(old, settings) if key not in may]
         if changed:
             raise ConfigError(
