@@ -1,7 +1,7 @@
 """Word error rate of a checkpoint on real speech that it never trained on, as it would hear it in a stream.
 
     python benchmarks/speech.py --model models/base [--limit 100] [--chunk-frames 4] [--left-frames 32]
-    python benchmarks/speech.py --model models/base --chunk-frames 8 --lm runs/sentences.txt
+    python benchmarks/speech.py --model models/base --chunk-frames 8 --lm runs/sentences.txt [--network FOLDER]
 
 Greedy CTC and greedy transducer over ``commonvoice-v1`` dev and ``librispeech-devclean-half`` dev of the corpora
 (the latter went through a lossy codec: its figure is not the official dev-clean one). Free text, no grammar and no
@@ -11,18 +11,23 @@ given as a ratio to CTC on the same utterances. With ``--joined 4`` recordings a
 the history of the stream and with all history: CTC's word error rate as a ratio to the same words heard one by one (a
 model that learnt where in a clip it is gets lost in longer ones). With ``--lm SENTENCES`` CTC's beam hears with a
 3-gram of these words besides, in the stream and with everything visible (``offline``); its weight and the bonus of a
-word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. ``--groups``: the
-transducer's also by what is known of the speakers. ``--beside M``: CTC's word errors, and its loss in nats a token
-(which tells checkpoints apart before they write words), to those of another checkpoint. Dev data is reported, never
-tuned on. One JSON line per figure.
+word are those that are best on ``valid`` recordings of the training corpora, the same for all sets. With ``--network``
+a language model that is a network (``recipes/language``) votes too, alone (``network``) and beside the 3-gram
+(``both``), with a weight and a bonus of a token that are chosen likewise. ``--groups``: the transducer's also by what
+is known of the speakers. ``--beside M``: CTC's word errors, and its loss in nats a token (which tells checkpoints
+apart before they write words), to those of another checkpoint. Dev data is reported, never tuned on. One JSON line per
+figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +36,22 @@ from _wer import SETS, Floats, ctc_errors, ctc_texts, dev_set, encoded, examples
 from encoders import by_ctc, surprise
 
 from sayso.audio.features import FeatureConfig, fbank
+from sayso.core.errors import ConfigError
 from sayso.core.result import Result
 from sayso.decoding.ctc_beam import CtcBeamConfig
+from sayso.decoding.hypothesis import Scorer
 from sayso.decoding.kneser_ney import estimate
+from sayso.decoding.network import NetworkScorer
 from sayso.decoding.ngram import NGram, WordScorer
+from sayso.decoding.predictor import Predictor
 from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.metrics import EditCounts, word_errors
 from sayso.evaluation.slices import slices
+from sayso.export.onnx import export_language
 from sayso.models.assembly import SpeechModel, load_checkpoint
+from sayso.models.language import load_language
 from sayso.models.streaming import Context
+from sayso.runtime.graphs import Graph
 from sayso.text.lexicon import Lexicon
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.transducing import transducer_greedy
@@ -48,6 +60,17 @@ BENCH = "speech"
 Loaded = tuple[SpeechModel, Tokenizer]
 Dev = tuple[list[str], list[Floats]]
 WEIGHTS, BONUSES, VALID = (0.35, 0.5, 0.7), (2.0, 4.0, 6.0, 8.0), 90  # of a language model; recordings to choose by
+VOTES, TOKENS = (0.1, 0.25, 0.4), (0.0, 1.0, 2.0)  # the network's weight, and the bonus of a token
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Weights of the 3-gram and of the network (0: without), and their bonuses of a word and of a token."""
+
+    lm: float = 0.0
+    word: float = 0.0
+    network: float = 0.0
+    token: float = 0.0
 
 
 @torch.no_grad()
@@ -102,11 +125,13 @@ def longer(
 
 
 class Listener:
-    """CTC's beam with a language model of words over what the network hears in a context."""
+    """CTC's beam with language models over what the network hears in a context."""
 
-    def __init__(self, model: SpeechModel, tokenizer: Tokenizer, lm: NGram, beam: int) -> None:
+    def __init__(
+        self, model: SpeechModel, tokenizer: Tokenizer, lm: NGram, network: Predictor | None, beam: int
+    ) -> None:
         self._model, self._tokenizer, self._config = model, tokenizer, CtcBeamConfig(beam=beam)
-        self._lm = lm
+        self._lm, self.network = lm, network
 
     @torch.no_grad()
     def rows(self, features: list[Floats], context: Context) -> list[Floats]:
@@ -118,10 +143,15 @@ class Listener:
                 found[index] = log_probs[row, : counts[row] * self._model.ctc.rate]
         return [found[index] for index in range(len(features))]
 
-    def edits(self, texts: list[str], rows: list[Floats], weight: float, bonus: float) -> list[EditCounts]:
+    def edits(self, texts: list[str], rows: list[Floats], mix: Mix) -> list[EditCounts]:
         """Word errors of each recording."""
-        search = self._config.build({"lm": (WordScorer(self._lm, self._tokenizer.pieces, bonus=bonus), weight)})
-        found = []
+        scorers: dict[str, tuple[Scorer[Any], float]] = {}
+        if mix.lm:
+            scorers["lm"] = (WordScorer(self._lm, self._tokenizer.pieces, bonus=mix.word), mix.lm)
+        if mix.network:
+            assert self.network is not None
+            scorers["network"] = (NetworkScorer(self.network, mix.token), mix.network)
+        search, found = self._config.build(scorers), []
         for number, (text, log_probs) in enumerate(zip(texts, rows, strict=True)):
             best = search.finish(search.step(search.start(), log_probs))[0][0]
             found.append(word_errors(text, self._tokenizer.decode(best.tokens)))
@@ -129,15 +159,27 @@ class Listener:
         return found
 
 
-def tuned(listener: Listener, valid: tuple[list[str], list[Floats]], context: Context) -> tuple[float, float]:
-    """The language model's weight and the bonus of a word that are best on ``valid``."""
-    rows, errors = listener.rows(valid[1], context), {}
-    for weight, bonus in product(WEIGHTS, BONUSES):
-        edits = listener.edits(valid[0], rows, weight, bonus)
-        errors[weight, bonus] = sum(item.errors for item in edits)
-        wer = errors[weight, bonus] / sum(item.length for item in edits)
-        emit(BENCH, f"valid/lm weight {weight:g}, bonus {bonus:g}", "wer", wer)
-    return min(errors, key=lambda both: (errors[both], both))
+def tuned(listener: Listener, valid: tuple[list[str], list[Floats]], context: Context) -> dict[str, Mix]:
+    """By name the mixes that are best on ``valid``: the 3-gram's; the network's alone, and beside that 3-gram."""
+    rows = listener.rows(valid[1], context)
+
+    def best(name: str, mixes: Sequence[Mix]) -> Mix:
+        errors = []
+        for mix in mixes:
+            edits = listener.edits(valid[0], rows, mix)
+            errors.append(sum(item.errors for item in edits))
+            told = f"lm {mix.lm:g}, word {mix.word:g}, network {mix.network:g}, token {mix.token:g}"
+            emit(BENCH, f"valid/{name}, {told}", "wer", errors[-1] / sum(item.length for item in edits))
+        return mixes[int(np.argmin(errors))]
+
+    found = {"lm": best("lm", [Mix(*pair) for pair in product(WEIGHTS, BONUSES)])}
+    if listener.network is not None:
+        votes = list(product(VOTES, TOKENS))
+        found["network"] = best("network", [Mix(network=weight, token=bonus) for weight, bonus in votes])
+        words = found["lm"]
+        both = [replace(words, network=weight, token=bonus) for weight, bonus in votes]
+        found["both"] = best("both", both)
+    return found
 
 
 def beside(case: str, model: Loaded, other: Loaded, dev: Dev, edits: list[EditCounts], context: Context | None) -> None:
@@ -155,6 +197,16 @@ def beside(case: str, model: Loaded, other: Loaded, dev: Dev, edits: list[EditCo
         emit(BENCH, f"{case}/ctc", "nats_per_token", ratio(nats, others), "beside")
 
 
+def reader(folder: Path, tokenizer: Tokenizer) -> Predictor:
+    """A language model that is a network, as the floor runs it."""
+    model, its = load_language(folder)
+    if its.sha256 != tokenizer.sha256:
+        raise ConfigError(f"{folder} was trained for another tokenizer than --model's")
+    exported = export_language(model)
+    graph = Graph(exported.data, exported.spec, where=str(folder))
+    return Predictor(graph.following, 1, graph.start())
+
+
 def main() -> None:
     """Transcribe the dev sets and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,6 +218,7 @@ def main() -> None:
     parser.add_argument("--groups", action="store_true", help="by gender, age and accent, where known")
     parser.add_argument("--beside", type=Path, help="another checkpoint folder, to be compared with")
     parser.add_argument("--lm", type=Path, help="sentences, one a line, for a model of words")
+    parser.add_argument("--network", type=Path, help="beside --lm: a folder of a language model that is a network")
     parser.add_argument("--beam", type=int, default=8, help="of CTC with a language model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -176,14 +229,17 @@ def main() -> None:
     other = load_checkpoint(arguments.beside) if arguments.beside is not None else None
     own = model.encoder.default_context
     context = Context(arguments.chunk_frames or own.chunk_frames, arguments.left_frames or own.left_frames)
-    listener, weight, bonus = None, 0.0, 0.0
+    listener, mixes = None, {}
+    if arguments.network is not None and arguments.lm is None:
+        parser.error("--network is compared with a 3-gram; give --lm, the sentences of one")
     if arguments.lm is not None:
         lines = arguments.lm.read_text(encoding="utf-8").splitlines()
         lm = estimate((line.split() for line in lines), 3, Lexicon.load().words)
-        listener = Listener(model, tokenizer, lm, arguments.beam)
+        network = None if arguments.network is None else reader(arguments.network, tokenizer)
+        listener = Listener(model, tokenizer, lm, network, arguments.beam)
         valid, settings = valid_recordings(VALID), FeatureConfig(mels=model.config.encoder.mels)
         heard = [text for text, _ in valid], [fbank(samples, settings) for _, samples in valid]
-        weight, bonus = tuned(listener, heard, context)
+        mixes = tuned(listener, heard, context)
     for name in SETS:
         dev = dev_set(name, model.config.encoder.mels, arguments.limit, arguments.seed)
         if dev is None:
@@ -210,9 +266,12 @@ def main() -> None:
             alone = ctc_errors(model, tokenizer, dev, seen)
             words = [edits.length for edits in alone]
             emit(BENCH, f"{place}/ctc", "wer", ratio([edits.errors for edits in alone], words))
-            helped = [edits.errors for edits in listener.edits(texts, rows, weight, bonus)]
-            emit(BENCH, f"{place}/ctc, lm", "wer", ratio(helped, words))
-            emit(BENCH, f"{place}/ctc, lm", "wer", ratio(helped, [edits.errors for edits in alone]), "ctc")
+            others = {"ctc": [edits.errors for edits in alone]}
+            for kind, mix in mixes.items():
+                others[kind] = [edits.errors for edits in listener.edits(texts, rows, mix)]
+                emit(BENCH, f"{place}/ctc, {kind}", "wer", ratio(others[kind], words))
+                against = "lm" if kind == "both" else "ctc"
+                emit(BENCH, f"{place}/ctc, {kind}", "wer", ratio(others[kind], others[against]), against)
         if arguments.joined > 1:
             longer(name.split("/")[0], model, tokenizer, dev, context, arguments.joined)
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from sayso.core.errors import SynthesisError
-from sayso.data.synthesis import ENGINES, Voice, espeak, flite, hibari, kokoro, piper, voices
+from sayso.data.synthesis import ENGINES, Voice, espeak, festival, flite, hibari, kokoro, piper, voices
 from sayso.data.synthesis.engine import Floats, finish, level_db, pitched, wave
 
-ALL = espeak.VOICES + flite.VOICES + hibari.VOICES + piper.VOICES + kokoro.VOICES
+ALL = espeak.VOICES + festival.VOICES + flite.VOICES + hibari.VOICES + piper.VOICES + kokoro.VOICES
 TEXT = "please turn on the kitchen lights"
 ONE = {
     "espeak-ng": espeak.VOICES[0],
     "flite": flite.VOICES[1],
+    "festival": festival.VOICES[0],
     "hibari": hibari.VOICES[0],
     "piper": piper.VOICES[0],
     "kokoro": kokoro.VOICES[5],

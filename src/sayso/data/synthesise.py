@@ -93,7 +93,7 @@ class SynthConfig(Config):
     rate: tuple[float, float] = (0.85, 1.2)
     pitch: tuple[float, float] = (0.94, 1.06)
     weights: dict[str, float] = Field(
-        default={"hibari": 4.0, "flite": 3.0, "piper": 4.0, "kokoro": 0.5, "espeak-ng": 1.0}
+        default={"hibari": 4.0, "flite": 3.0, "festival": 2.0, "piper": 4.0, "kokoro": 0.5, "espeak-ng": 1.0}
     )
     formant_share: float = Field(default=0.4, ge=0, le=1)
     processes: int = Field(default=2, ge=1)

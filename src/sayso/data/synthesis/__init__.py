@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from sayso.core.errors import SynthesisError, nearest
 from sayso.data.synthesis.engine import Engine, Role, Voice
 from sayso.data.synthesis.espeak import Espeak
+from sayso.data.synthesis.festival import Festival
 from sayso.data.synthesis.flite import Flite
 from sayso.data.synthesis.hibari import Hibari
 from sayso.data.synthesis.kokoro import Kokoro
@@ -20,7 +21,9 @@ from sayso.data.synthesis.piper import Piper
 
 __all__ = ["ENGINES", "Engine", "Role", "Voice", "voices"]
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Hibari(), Flite(), Piper(), Kokoro(), Espeak())}
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (Hibari(), Flite(), Festival(), Piper(), Kokoro(), Espeak())
+}
 
 _log = logging.getLogger("sayso.data")
 

@@ -97,7 +97,8 @@ def wave(data: bytes, program: str) -> tuple[Floats, int]:
             if (coding, channels, data[at + 14]) != (1, 1, 16):
                 raise SynthesisError(f"{program}: gave a WAV that is not 16-bit mono PCM")
         elif kind == b"data":
-            body = data[at : at + min(size, (len(data) - at) // 2 * 2)]
+            rest = (len(data) - at) // 2 * 2
+            body = data[at : at + (min(size, rest) or rest)]  # a program that cannot go back leaves 0 there, or 2**32
             return np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32768.0), rate
         at += size + size % 2
     raise SynthesisError(f"{program}: gave a WAV without samples")
