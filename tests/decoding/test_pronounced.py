@@ -19,7 +19,7 @@ from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import parse_domain
 from sayso.nlu.networks import compile_list
 from sayso.nlu.spelling import Phones, speller_of, ways
-from sayso.text.lexicon import PHONES, Lexicon
+from sayso.text.lexicon import PAUSES, PHONES, Lexicon
 from sayso.text.tokenizer import Tokenizer
 
 DOMAIN = """
@@ -100,6 +100,79 @@ def test_unpruned_search_is_every_sentence_said_in_every_way(seed: int) -> None:
     }
     assert found.keys() == {key for key, score in best.items() if score > -np.inf}
     assert all(found[key] == pytest.approx(best[key], abs=1e-9) for key in found)
+
+
+PAUSED = """
+intents:
+  go: {data: [{sentences: ["lock [the] {area}", "open it"]}]}
+lists:
+  area: {values: [four, hall, kitchen door]}
+"""
+
+
+def paused_viterbi(log_probs: np.ndarray, rows: list[int], between: list[bool], price: float) -> float:
+    """The best path of exactly ``rows``, where the blanks behind the places ``between`` may be pauses."""
+    quiet = np.maximum(log_probs[:, 0], log_probs[:, list(PAUSES)].max(1) - price)
+    labels = [0, *[x for row in rows for x in (row, 0)]]
+    loose = [place % 2 == 0 and between[place // 2] for place in range(len(labels))]
+    score = np.full(len(labels), -np.inf)
+    for t, frame in enumerate(log_probs):
+        before = score.copy()
+        for place, label in enumerate(labels):
+            ways_ = [before[place]] if t else [0.0 if place < 2 else -np.inf]
+            if t and place:
+                ways_.append(before[place - 1])
+            if t and place > 1 and label and label != labels[place - 2]:
+                ways_.append(before[place - 2])
+            score[place] = max(ways_) + (quiet[t] if loose[place] else frame[label])
+    return float(score[-2:].max())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_pauses_between_words_are_searched_as_if_everything_were_tried(seed: int) -> None:
+    automaton = compiled(PAUSED)
+    log_probs = random_log_probs(np.random.default_rng(seed), 14, len(PHONES))
+    best: dict[tuple[tuple[str, str], ...], float] = {}
+    strict: dict[tuple[tuple[str, str], ...], float] = {}
+    for tokens, out, slots in said(automaton, automaton.main):
+        rows, weight = automaton.rows[list(tokens)].tolist(), automaton.meanings[out].weight
+        opens = [automaton.pieces[token].startswith("▁") for token in tokens]
+        score = paused_viterbi(log_probs, rows, [*opens, True], 0.7) + weight
+        best[slots] = max(best.get(slots, -np.inf), score)
+        strict[slots] = max(strict.get(slots, -np.inf), ctc_viterbi(log_probs, rows) + weight)
+    settings = EXACT.model_copy(update={"pauses": PAUSES, "pause_penalty": 0.7})
+    search = GraphSearch(automaton, settings)
+    found = {
+        tuple((s.slot, s.value) for s in h.slots): h.score
+        for h in search.nbest(search.step(search.start(), log_probs), 100)
+        if h.meaning is not None
+    }
+    assert found.keys() == {key for key, score in best.items() if score > -np.inf}
+    assert all(found[key] == pytest.approx(best[key], abs=1e-9) for key in found)
+    assert any(best[key] > strict[key] + 0.1 for key in found), "no pause was worth anything"
+
+
+def test_a_pause_is_passed_over_between_words_and_not_within() -> None:
+    automaton, lexicon = compiled(PAUSED), Lexicon.load()
+    um, uh = [PHONES.index("AH"), PHONES.index("M")], [PHONES.index("AH")]
+    lock, hall = (list(lexicon.pronounce(word)[0]) for word in ("lock", "hall"))
+
+    def score(labels: list[int], settings: GraphConfig) -> float:
+        log_probs = np.full((len(labels), len(PHONES)), -20.0)
+        log_probs[np.arange(len(labels)), labels] = -0.01
+        search = GraphSearch(automaton, settings)
+        found = search.nbest(search.step(search.start(), log_probs))
+        assert automaton.text(found[0].tokens) == "lock hall"
+        return found[0].score
+
+    passing = EXACT.model_copy(update={"pauses": PAUSES})
+    plain = [*lock, 0, *hall]
+    assert score(plain, passing) == pytest.approx(score(plain, EXACT))
+    for said_ in ([*um, 0, *lock, 0, *hall], [*lock, 0, *um, 0, *hall], [*lock, 0, *hall, 0, *um]):
+        assert score(plain, EXACT) - score(said_, passing) < 2 * 1.0 + 0.1  # the price of two sounds
+        assert score(plain, EXACT) - score(said_, EXACT) > 35
+    inside = [*hall[:1], *uh, *hall[1:]]
+    assert score(plain, EXACT) - score([*lock, 0, *inside], passing) > 15
 
 
 def test_a_word_begins_where_its_first_phone_does() -> None:

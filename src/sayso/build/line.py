@@ -49,7 +49,7 @@ from sayso.nlu.compile import compile_domain
 from sayso.nlu.domain import Domain, load_domain
 from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
-from sayso.text.lexicon import Lexicon
+from sayso.text.lexicon import PAUSES, Lexicon
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.labels import head_config
@@ -59,7 +59,7 @@ from sayso.training.run import METRICS, read_sources, run
 
 Floats = NDArray[np.float32]
 # a sound says less than a piece: what is behind now may be ahead in a few frames
-_SOUNDS: dict[str, Any] = {"kind": "graph", "beam": 20.0, "commit_beam": 14.0}
+_SOUNDS: dict[str, Any] = {"kind": "graph", "beam": 20.0, "commit_beam": 14.0, "pauses": PAUSES}
 BASE, CALIBRATION = Path("models/base"), "calibration.json"
 
 

@@ -4,7 +4,8 @@ Viterbi (max-plus, natural logs) with a beam over grammar positions. Sentences s
 suffixes; a list is one sub-graph that positions enter and return from, so replacing a list costs nothing; an
 open slot is a bounded token loop inside the path; hypotheses that meet in a position stay apart (up to
 ``histories``) while their slot values differ, so that the n-best list is exact over meanings. Without pruning
-the search equals brute force over all sentences.
+the search equals brute force over all sentences. Filled pauses cost little between words: people say "turn on
+the uh light", and no grammar does.
 
 Shape letters: ``T`` frames, ``V`` tokens, ``n`` frontier rows.
 """
@@ -43,6 +44,8 @@ class GraphConfig(Config):
     open_counts: bool = False  # hypotheses of one open slot stay apart by length: its bound is exact, the search slower
     open_penalty: float = 0.5  # per token of an open slot
     filler_penalty: float = 0.5  # per token of the filler
+    pauses: tuple[int, ...] = ()  # posteriors (phones of "uh", "um") that between words may be as good as blank
+    pause_penalty: float = Field(default=1.0, ge=0)  # per frame of them
     nbest: int = Field(default=4, ge=1)
     commit_beam: float | None = Field(
         default=8.0, gt=0
@@ -165,13 +168,17 @@ class GraphSearch:
         self._filler.step(state.filler, frame)
         state.nonblank += int(frame.argmax() != 0)
         best = frontier.best()
+        quiet: float | Doubles = frame[0]
+        if config.pauses:
+            paused = float(frame[list(config.pauses)].max()) - config.pause_penalty
+            quiet = np.where(self._tables.between[frontier.node], max(frame[0], paused), frame[0])
         held = Frontier(
             node=frontier.node,
             call=frontier.call,
             count=frontier.count,
             values=frontier.values,
             tok=frontier.tok + frame[self._tables.heard[frontier.node]],
-            blk=best + frame[0],
+            blk=best + quiet,
             tok_hist=frontier.tok_hist,
             blk_hist=frontier.hist(),
         )

@@ -45,6 +45,7 @@ class Tables:
     values: tuple[str, ...]  # global value -> string
     value_weight: NDArray[np.float64]  # global value -> what it adds to the score
     meaning_hash: Longs  # per meaning: hash of the slots its template fixes
+    between: NDArray[np.bool_]  # (G,): whether a word may begin, or the sentence end, after it
     opens: Longs  # open tokens (their numbers, below O) that may begin an open slot
     has_lists: bool
     has_open: bool
@@ -69,6 +70,7 @@ def build_tables(automaton: Automaton) -> Tables:
     node_list, node_slot, node_max, slots = _calls(automaton, names)
     empty = np.zeros(opened.size, dtype=np.int64)
     token = _join([main.token, [0], *[n.token for n in networks], opened])
+    succ = _join([main.succ, main.entry, *_shift(networks, "succ", bases)])
     succ_counts: list[ArrayLike] = [
         np.diff(main.succ_ptr),
         [main.entry.size],
@@ -76,6 +78,7 @@ def build_tables(automaton: Automaton) -> Tables:
         empty,
     ]
     fin_counts: list[ArrayLike] = [np.diff(main.final_ptr), [0], *[np.diff(n.final_ptr) for n in networks], empty]
+    succ_ptr, fin_ptr = _pointers(succ_counts), _pointers(fin_counts)
     return Tables(
         automaton=automaton,
         start=main.nodes,
@@ -83,9 +86,9 @@ def build_tables(automaton: Automaton) -> Tables:
         open_tokens=opened,
         token=token,
         heard=automaton.rows.astype(np.int64)[token] if automaton.lexicon else token,
-        succ_ptr=_pointers(succ_counts),
-        succ=_join([main.succ, main.entry, *_shift(networks, "succ", bases)]),
-        fin_ptr=_pointers(fin_counts),
+        succ_ptr=succ_ptr,
+        succ=succ,
+        fin_ptr=fin_ptr,
         fin_out=_join([main.final_out, *_shift(networks, "final_out", value_bases)]),
         node_list=node_list,
         node_slot=node_slot,
@@ -96,10 +99,21 @@ def build_tables(automaton: Automaton) -> Tables:
         values=values,
         value_weight=_weights([automaton.lists[name] for name in names]),
         meaning_hash=_meaning_hashes(automaton, slots, strings),
+        between=_between(automaton, token, succ_ptr, succ, fin_ptr),
         opens=opens,
         has_lists=bool((node_list >= 0).any()),
         has_open=bool((node_list == _OPEN).any()),
     )
+
+
+def _between(automaton: Automaton, token: Longs, succ_ptr: Longs, succ: Longs, fin_ptr: Longs) -> NDArray[np.bool_]:
+    """Nodes after which a word, a list or an open slot may begin, or something ends; the start among them."""
+    begins = np.array([piece.startswith("▁") for piece in automaton.pieces] + [True])[token]  # -1 calls
+    behind = np.concatenate([[0], np.cumsum(begins[succ])])
+    found: NDArray[np.bool_] = behind[succ_ptr[1:]] > behind[succ_ptr[:-1]]
+    found |= np.diff(fin_ptr) > 0
+    found[automaton.main.nodes] = True
+    return found
 
 
 def mix(slot: Longs, value: Longs) -> Longs:

@@ -29,6 +29,7 @@ from sayso.runtime.present import intent_of, raw_words, slots_of, timed_words
 from sayso.runtime.reading import read, states_of
 from sayso.runtime.undecided import without_domain
 from sayso.runtime.utterance import Utterance, manners, rejected
+from sayso.text.disfluency import fluent
 from sayso.text.display import display
 
 Floats = NDArray[np.float32]
@@ -215,6 +216,7 @@ def _evidence(
     heard: Utterance,
 ) -> Evidence:
     best, frames = hypotheses[0], max(1, heard.nonblank)
+    said = search.automaton.text(best.tokens)
     gap = GAP_CAP if len(hypotheses) < 2 else (best.score - hypotheses[1].score) / frames
     head = head_gap = 0.0
     if heard.intent is not None:
@@ -227,7 +229,7 @@ def _evidence(
         gap=gap,
         head=head,
         head_gap=head_gap,
-        free=Levenshtein.normalized_similarity(heard.free_text, search.automaton.text(best.tokens)),
+        free=max(Levenshtein.normalized_similarity(each, said) for each in (heard.free_text, fluent(heard.free_text))),
         length=math.log(frames),
     )
 

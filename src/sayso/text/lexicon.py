@@ -39,6 +39,7 @@ SHORTEST_PART = 4  # letters of each half of a compound
 
 Phones = tuple[int, ...]
 _FOLDER = Path(__file__).with_name("data")
+PAUSES: tuple[int, ...] = tuple(map(PHONES.index, ("AH", "M", "ER", "HH")))  # of "uh", "um", "er", "hm"
 _SIBILANTS, _VOICELESS = (frozenset(map(PHONES.index, names.split())) for names in ("CH JH S SH Z ZH", "F K P T TH"))
 # The second half of many words that are no compounds, though it is a word as well ("drink" + "able", "trim" + "ming").
 _ENDING = re.compile(r"able|ally|ford|land|mann|ries|ward|.ing")
