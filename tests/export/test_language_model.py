@@ -77,6 +77,7 @@ def test_the_floor_writes_what_the_search_finds(parts: Any, tmp_path: Path) -> N
     assert changed, "the network never changed a word: nothing was compared"
     verified = verify_bundle(tmp_path / "b", parts.clips[:2])
     assert verified.streamed_agreement == verified.batched_agreement == 1.0
+    assert "language" in floor.manifest.passes[0].graphs
     assert floor.manifest.free["network"]["file"] == floor.manifest.graphs["language"].file
 
 

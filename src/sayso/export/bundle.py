@@ -44,7 +44,7 @@ from sayso.text.tokenizer import Tokenizer
 Floats = NDArray[np.float32]
 CALIBRATION, TOKENIZER, LANGUAGE = "calibration.json", "tokenizer.model", "language.onnx"
 OPEN, WORDS = "open.npz", "words.json"
-_STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "intent")
+_STREAMED: tuple[Role, ...] = ("encoder", "ctc", "phones", "predictor", "joiner", "language", "intent")
 _AT_END: tuple[Role, ...] = ("fusion", "read", "slots")
 _PROOF_CLIPS = 4  # enough for torch against ONNX; every chunk of them is compared
 

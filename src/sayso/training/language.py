@@ -76,7 +76,8 @@ def fit_language(settings: LanguageRecipe, folder: Path, say: Say) -> Path:
             extra = {"seconds": time.monotonic() - began, "best": best if math.isfinite(best) else None}
             save_state(state, epoch, model, average, optimiser, extra)
     except KeyboardInterrupt:
-        say("interrupted: keeping the best epoch so far; the same command goes on")
+        kept_so_far = "keeping the best epoch so far" if epoch else "before the first epoch was over"
+        say(f"interrupted: {kept_so_far}; the same command goes on")
     return folder / "model"
 
 
