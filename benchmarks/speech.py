@@ -60,7 +60,7 @@ BENCH = "speech"
 Loaded = tuple[SpeechModel, Tokenizer]
 Dev = tuple[list[str], list[Floats]]
 WEIGHTS, BONUSES, VALID = (0.35, 0.5, 0.7), (2.0, 4.0, 6.0, 8.0), 90  # of a language model; recordings to choose by
-VOTES, TOKENS = (0.1, 0.25, 0.5), (0.0, 1.5)  # the network's weight, and the bonus of a token
+VOTES, TOKENS = (0.25, 0.5, 0.75, 1.0), (1.5, 3.0)  # the network's weight, and the bonus of a token
 
 
 @dataclass(frozen=True)
