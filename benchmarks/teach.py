@@ -5,12 +5,12 @@
     python benchmarks/teach.py --source FOLDER --out runs/taught     # any encoder that transformers saved
     python benchmarks/teach.py --shifted runs/taught --out runs/taught-shifted    # the control
 
-Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms, a
-folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a window,
-with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a folder, or the
-name of a hub's model), which hears one recording at a time. With `--shifted` nobody is asked: the features of each recording that a folder holds come
-half its length later, so that they say what speech is like and nothing about the moment they stand at. Nothing of it
-enters a model or a bundle.
+Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms,
+a folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a
+window, with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a
+folder, or the name of a hub's model), which hears one recording at a time. With `--shifted` nobody is asked: the
+features of each recording that a folder holds come half its length later, so that they say what speech is like and
+nothing about the moment they stand at. Nothing of it enters a model or a bundle.
 """
 
 from __future__ import annotations
