@@ -2,22 +2,26 @@
 
     python benchmarks/base.py --sentences runs/sentences.txt
     python benchmarks/base.py --run runs/base-7/model --out models/base --domain domains/home.yaml
+    python benchmarks/base.py --language runs/language --out models/language
 
 The first writes every training transcript and the text corpus for language models, a sentence a line: the tokenizer
 learns from it and synthetic voices read from it. The second writes fp16 weights and the calibration that needs real
-speech, and prints JSON lines: the token temperature, the rejection offset, the size.
+speech, and prints JSON lines: the token temperature, the rejection offset, the size. The third writes the language
+model of a run in fp16, and its recipe, data and metrics beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from sayso.build.base import release_base
 from sayso.core.files import write_text
 from sayso.data.corpora import TRAINING, corpora_root, read_corpus
 from sayso.data.splits import cut_valid
+from sayso.models.language import load_language, save_language
 from sayso.text.normalise import normalise
 
 
@@ -26,14 +30,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=Path, help="write the training sentences here")
     parser.add_argument("--run", type=Path, help="a checkpoint folder to release: RUN/model")
+    parser.add_argument("--language", type=Path, help="a run of a language model to release")
     parser.add_argument("--out", type=Path, default=Path("models/base"))
     parser.add_argument("--domain", type=Path, default=Path("domains/home.yaml"))
     parser.add_argument("--clips", type=int, default=240, help="valid recordings to fit on")
     options = parser.parse_args()
-    if not options.sentences and not options.run:
-        parser.error("nothing to do: give --sentences or --run")
+    if not options.sentences and not options.run and not options.language:
+        parser.error("nothing to do: give --sentences, --run or --language")
     if options.sentences:
         write_text(options.sentences, (f"{line}\n" for line in sentences()))
+    if options.language:
+        save_language(*load_language(options.language / "model"), options.out, half=True)
+        (options.out / "log").mkdir(exist_ok=True)
+        for name in ("recipe.json", "data.json", "metrics.jsonl"):
+            shutil.copyfile(options.language / name, options.out / "log" / name)
+        shutil.copyfile(options.language / "curves.png", options.out / "curves.png")
     if options.run:
         release(options.run, options.out, options.domain, options.clips)
 

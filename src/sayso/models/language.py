@@ -80,14 +80,15 @@ class LanguageNetwork(nn.Module):
         return torch.log_softmax(logits.float(), -1)
 
 
-def save_language(model: LanguageNetwork, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write ``folder`` (each file under a temporary name, then renamed)."""
+def save_language(model: LanguageNetwork, tokenizer: Tokenizer, folder: Path, *, half: bool = False) -> None:
+    """Write ``folder`` (each file under a temporary name, then renamed); ``half`` stores fp16 weights."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as all_or_none:
         about, weights, tokens = (
             all_or_none.enter_context(whole(folder / name)) for name in (ABOUT, WEIGHTS, TOKENIZER)
         )
-        save_file({k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}, weights)
+        kind = torch.float16 if half else torch.float32
+        save_file({k: v.detach().to(kind, copy=True).contiguous() for k, v in model.state_dict().items()}, weights)
         about.write_text(json.dumps(model.config.model_dump(mode="json"), indent=1) + "\n")
         tokens.write_bytes(tokenizer.model)
 
@@ -104,7 +105,7 @@ def load_language(folder: Path) -> tuple[LanguageNetwork, Tokenizer]:
         ) from None
     model = parse(LanguageNetworkConfig, data, where=str(folder / ABOUT)).build()
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
     except RuntimeError as error:
         raise ConfigError(f"{folder}/{WEIGHTS} does not fit {ABOUT} ({error})") from None
     return model.eval(), Tokenizer.load(folder / TOKENIZER)

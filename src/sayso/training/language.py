@@ -8,6 +8,7 @@ had not been stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -21,13 +22,13 @@ import torch
 from torch import Tensor
 
 from sayso.core.errors import DataError
-from sayso.core.files import aside
+from sayso.core.files import aside, write_text
 from sayso.models.language import LanguageNetwork, LanguageNetworkConfig, save_language
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
-from sayso.training.data import read_parts, transcripts
+from sayso.training.data import Part, described, read_parts, transcripts
 from sayso.training.progress import Say
 from sayso.training.recipe import LanguageRecipe
 
@@ -45,7 +46,10 @@ def fit_language(settings: LanguageRecipe, folder: Path, say: Say) -> Path:
     torch.manual_seed(c.seed)
     source = Path(settings.tokenizer)
     tokenizer = Tokenizer.load(source / "tokenizer.model" if source.is_dir() else source)
-    learnt, kept = sentences(settings, tokenizer)
+    parts = read_parts(settings.data, speech=False)
+    learnt, kept = sentences(settings, parts, tokenizer)
+    about = [*described(parts), *({"source": name, "sha256": _hash(name)} for name in settings.text)]
+    write_text(folder / "data.json", [json.dumps(about, indent=1) + "\n"])
     fabric = lightning_fabric.Fabric(accelerator="auto", devices=1)
     model = LanguageNetworkConfig(vocab=tokenizer.size, network=settings.network).build()
     fabric.to_device(model)
@@ -81,13 +85,14 @@ def fit_language(settings: LanguageRecipe, folder: Path, say: Say) -> Path:
     return folder / "model"
 
 
-def sentences(settings: LanguageRecipe, tokenizer: Tokenizer) -> tuple[list[list[int]], list[list[int]]]:
+def sentences(
+    settings: LanguageRecipe, parts: Sequence[Part], tokenizer: Tokenizer
+) -> tuple[list[list[int]], list[list[int]]]:
     """Tokens of the sentences to learn, each once, and of those to judge by: transcripts of validation parts, where
     there are none every ``HELD``th of the sentences.
 
     What the tokenizer cannot spell is left out. Raises ``DataError`` where nothing is left, or a file is no text.
     """
-    parts = read_parts(settings.data, speech=False)
     texts = dict.fromkeys(transcripts(parts))
     for name in settings.text:
         try:
@@ -161,6 +166,10 @@ def _epoch(
         average.update(model, step + 1)
         total, count = total + float(nats.sum().detach()), count + int(counts.sum())
     return total / count
+
+
+def _hash(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Batch:
