@@ -27,13 +27,12 @@ import torch
 from _lines import ROOT, emit, progress
 from _wer import SETS, Floats, ctc_errors, recordings, valid_recordings
 from degraded import spoils
-from encoders import Plan, planned, taken, training_options
+from encoders import Plan, going_on, taken, training_options
 from numpy.typing import NDArray
 
 from sayso.audio.features import FeatureConfig, fbank
 from sayso.evaluation.bootstrap import Estimate, ratio
 from sayso.models.assembly import load_checkpoint
-from sayso.training.recipe import LossWeights
 
 Heard = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 BENCH, REFERENCE = "augmentations", "none"
@@ -113,9 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-augmentations"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    plan = planned(options, precision="auto", chunks=[0, 4, 4, 8], warmup=50)
-    heads = {"phone_ctc": 1.0} if load_checkpoint(options.init)[0].phones is not None else {}
-    plan.training["weights"] = LossWeights(ctc=0.7, transducer=0.0, intermediate=0.3, **heads).model_dump()
+    plan = going_on(options, warmup=50)
     folders = {name: train(plan, name, options.init) for name in SPECS if name in (REFERENCE, *options.only)}
     found = valid_recordings(options.limit) if options.valid else recordings(SETS[0], options.limit, options.seed)
     if not found:

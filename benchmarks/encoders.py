@@ -39,7 +39,7 @@ from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.greedy import Reader
 from sayso.training.progress import to_stderr
-from sayso.training.recipe import Recipe
+from sayso.training.recipe import LossWeights, Recipe
 from sayso.training.run import run
 from sayso.training.transducing import transducer_greedy
 
@@ -236,6 +236,19 @@ def planned(options: argparse.Namespace, **training: Any) -> Plan:
     return Plan(data, {**shared, **training, **steps}, options.vocab, options.out)
 
 
+def going_on(options: argparse.Namespace, **training: Any) -> Plan:
+    """The same for trainings that go on from the checkpoint ``options.init``, whose CTC heads all learn."""
+    heads = {"phone_ctc": 1.0} if load_checkpoint(options.init)[0].phones is not None else {}
+    weights = LossWeights(ctc=0.7, transducer=0.0, intermediate=0.3, **heads).model_dump()
+    return planned(options, precision="auto", chunks=[0, 4, 4, 8], **{"weights": weights, **training})
+
+
+def dev_sets(options: argparse.Namespace) -> Dev:
+    """Those that are here, by name."""
+    sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
+    return {name: recordings for name, recordings in sets.items() if recordings is not None}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train all cases and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,8 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plan.training["weights"]["phones"] = 1.0
         for source in plan.data["train"]:
             source["phones"] = str(options.phones / f"{source['corpus']}.jsonl")
-    sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
-    dev = {name: recordings for name, recordings in sets.items() if recordings is not None}
+    dev = dev_sets(options)
     encoders(plan, dev, options.minutes)
     if options.predictors:
         predictors(plan, dev)

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 from _lines import ROOT, emit
-from _wer import SETS, Floats, dev_set
-from encoders import Dev, Plan, by_ctc, compare, judge, planned, surprise, taken, training_options
+from _wer import Floats
+from encoders import Dev, Plan, by_ctc, compare, dev_sets, going_on, judge, surprise, taken, training_options
 from floor import probe
 
 from sayso.audio import decode
@@ -41,7 +41,7 @@ from sayso.models.growth import deepen
 from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.data import read_parts
-from sayso.training.recipe import DataConfig, LossWeights
+from sayso.training.recipe import DataConfig
 
 BENCH, SCALES = "sizes", 40  # recordings of training that fix int8 scales
 
@@ -130,11 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-sizes"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    plan = planned(options, precision="auto", chunks=[0, 4, 4, 8])
-    heads = {"phone_ctc": 1.0} if load_checkpoint(options.init)[0].phones is not None else {}
-    plan.training["weights"] = LossWeights(ctc=0.7, transducer=0.0, intermediate=0.3, **heads).model_dump()
-    sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
-    sizes(plan, {name: found for name, found in sets.items() if found is not None}, options)
+    sizes(going_on(options), dev_sets(options), options)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,13 @@ from typing import Any
 
 import torch
 from _lines import ROOT, emit
-from _wer import SETS, dev_set
-from encoders import Dev, Plan, compare, judge, planned, taken, training_options
+from encoders import Dev, Plan, compare, dev_sets, going_on, judge, taken, training_options
 
 from sayso.core.config import parse
 from sayso.models.assembly import load_checkpoint, save_checkpoint
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
 from sayso.training.data import read_parts, transcripts
-from sayso.training.recipe import DataConfig, LossWeights
+from sayso.training.recipe import DataConfig
 
 BENCH = "units"
 
@@ -72,11 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-units"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    plan = planned(options, precision="auto", chunks=[0, 4, 4, 8])
-    heads = {"phone_ctc": 1.0} if load_checkpoint(options.init)[0].phones is not None else {}
-    plan.training["weights"] = LossWeights(ctc=0.7, transducer=0.0, intermediate=0.3, **heads).model_dump()
-    sets = {name: dev_set(name, 80, options.limit, options.seed) for name in SETS}
-    units(plan, {name: found for name, found in sets.items() if found is not None}, options)
+    units(going_on(options), dev_sets(options), options)
 
 
 if __name__ == "__main__":

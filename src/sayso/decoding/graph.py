@@ -79,6 +79,7 @@ class GraphSearch:
         self._tables: Tables = build_tables(automaton)
         self._expand = Expander(self._tables, open_top_k=self.config.open_top_k, open_penalty=self.config.open_penalty)
         self._filler = Filler(automaton.units, self.config.filler_penalty)
+        self._pauses = np.array(self.config.pauses, dtype=np.int64)
 
     def start(self) -> GraphState:
         """A stream before any frame."""
@@ -169,8 +170,8 @@ class GraphSearch:
         state.nonblank += int(frame.argmax() != 0)
         best = frontier.best()
         quiet: float | Doubles = frame[0]
-        if config.pauses:
-            paused = float(frame[list(config.pauses)].max()) - config.pause_penalty
+        if self._pauses.size:
+            paused = float(frame[self._pauses].max()) - config.pause_penalty
             quiet = np.where(self._tables.between[frontier.node], max(frame[0], paused), frame[0])
         held = Frontier(
             node=frontier.node,

@@ -91,6 +91,14 @@ def described(parts: Iterable[Part], *, noises: bool = False) -> list[dict[str, 
     return found
 
 
+def read_lines(name: str, field: str) -> list[str]:
+    """The lines of a text file that the recipe's ``field`` names; ``DataError`` where it is none."""
+    try:
+        return Path(name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{field}: {name} cannot be read ({error}); give plain text files, a sentence a line") from None
+
+
 def transcripts(parts: Iterable[Part]) -> Iterator[str]:
     """The normalised training transcripts; of clips without one the values of their slots."""
     for part in parts:

@@ -28,7 +28,7 @@ from sayso.text.normalise import normalise
 from sayso.text.tokenizer import UNKNOWN, Tokenizer
 from sayso.training.checkpoint import Average, load_state, save_state
 from sayso.training.clipping import Clipper
-from sayso.training.data import Part, described, read_parts, transcripts
+from sayso.training.data import Part, described, read_lines, read_parts, transcripts
 from sayso.training.progress import Say
 from sayso.training.recipe import LanguageRecipe
 
@@ -95,10 +95,7 @@ def sentences(
     """
     texts = dict.fromkeys(transcripts(parts))
     for name in settings.text:
-        try:
-            texts |= dict.fromkeys(normalise(line) for line in Path(name).read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"text: {name} cannot be read ({error}); give plain text, a sentence a line") from None
+        texts |= dict.fromkeys(normalise(line) for line in read_lines(name, "text"))
     judged = {normalise(cut.supervisions[0].text or "") for part in parts for cut in part.valid if cut.supervisions}
     judged -= {""}
     learnt, kept = (

@@ -23,7 +23,16 @@ from sayso.models.growth import deepen, quicken
 from sayso.text.display import display
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.data import Part, described, differing_keys, feature_statistics, gather, read_parts, transcripts
+from sayso.training.data import (
+    Part,
+    described,
+    differing_keys,
+    feature_statistics,
+    gather,
+    read_lines,
+    read_parts,
+    transcripts,
+)
 from sayso.training.language import fit_language
 from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
@@ -232,11 +241,7 @@ def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
 def _extra(data: DataConfig) -> Iterator[str]:
     """Further sentences for the tokenizer, spelled as the recogniser spells."""
     for name in data.tokenizer_text:
-        try:
-            lines = Path(name).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"data.tokenizer_text: {name} cannot be read ({error}); give plain text files") from None
-        for line in lines:
+        for line in read_lines(name, "data.tokenizer_text"):
             text = re.sub(r"[^a-z' ]", "", normalise(line)).strip()
             if text:
                 yield text
