@@ -94,43 +94,55 @@ class PocketSphinx(Other):
         return "" if found is None else str(found.hypstr)
 
 
+class Listener:
+    """Whisper (Radford et al. 2022), int8 in ``faster-whisper``, beam 5, in a Python of its own; ``weights`` are a
+    folder or ``tiny.en``."""
+
+    def __init__(self, python: str, weights: str, prompt: str = "") -> None:
+        command = [python, str(PROBE), "listen", weights, prompt]
+        self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.peak_mb = 0.0
+        self(np.zeros(16000, np.float32))
+
+    def __call__(self, samples: Floats) -> tuple[str, float]:
+        """The text of ``samples`` (N,) at 16 kHz, and the mean probability of its tokens (0 where there are none)."""
+        into, out = self._worker.stdin, self._worker.stdout
+        line = b""
+        if into is not None and out is not None and self._worker.poll() is None:
+            into.write(len(samples).to_bytes(8, "little") + samples.astype("<f4").tobytes())
+            into.flush()
+            line = out.readline()
+        if not line:
+            raise UsageError("the Python with faster_whisper has ended; what it said is above")
+        said: dict[str, Any] = json.loads(line)
+        self.peak_mb = float(said["peak_mb"])
+        return str(said["text"]), float(said.get("confidence", 0.0))
+
+    def close(self) -> None:
+        """Let the other Python end."""
+        self._worker.communicate()
+
+
 class Whisper(Other):
-    """Whisper (Radford et al. 2022), int8 in ``faster-whisper``, beam 5, told the domain's words beforehand; in a
-    Python of its own."""
+    """``Listener``, told the domain's words beforehand."""
 
     def __init__(self, domain: Domain, python: str, weights: str) -> None:
         super().__init__(domain)
         words = dict.fromkeys(word for spec in domain.lists.values() for text, _ in spec.forms for word in text.split())
         prompt = "Vocabulary: " + ", ".join(list(words)[:PROMPT_WORDS]) + "."
-        command = [python, str(PROBE), "listen", weights, prompt]
-        self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._peak = 0.0
-        self._ask(np.zeros(16000, np.float32))
+        self._listener = Listener(python, weights, prompt)
 
     def hear(self, samples: Floats) -> str:
         """The text."""
-        return self._ask(samples)
+        return self._listener(samples)[0]
 
     def __exit__(self, *_: object) -> None:
-        self._worker.communicate()
+        self._listener.close()
 
     @property
     def peak_mb(self) -> float:
         """Of the other Python."""
-        return self._peak
-
-    def _ask(self, samples: Floats) -> str:
-        into, out = self._worker.stdin, self._worker.stdout
-        if into is None or out is None or self._worker.poll() is not None:
-            raise UsageError("the Python with faster_whisper has ended; what it said is above")
-        into.write(len(samples).to_bytes(8, "little") + samples.astype("<f4").tobytes())
-        into.flush()
-        line = out.readline()
-        if not line:
-            raise UsageError("the Python with faster_whisper has ended; what it said is above")
-        said: dict[str, Any] = json.loads(line)
-        self._peak = float(said["peak_mb"])
-        return str(said["text"])
+        return self._listener.peak_mb
 
 
 class Words:

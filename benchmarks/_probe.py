@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import resource
 import sys
@@ -118,7 +119,7 @@ def probe_whisper(files: list[str]) -> Row:
 def listen(weights: str, prompt: str) -> None:
     """Whisper as a worker: a count (8 bytes, little-endian) and so many float32 in, a line of JSON out, until the end.
 
-    ``weights``: a folder, or ``tiny.en``. int8, one thread, beam 5.
+    ``weights``: a folder, or ``tiny.en``. int8, one thread, beam 5. ``confidence`` is the mean probability of a token.
     """
     import numpy
     from faster_whisper import WhisperModel
@@ -130,11 +131,16 @@ def listen(weights: str, prompt: str) -> None:
     model = WhisperModel(weights, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
     while head := sys.stdin.buffer.read(8):
         samples = numpy.frombuffer(sys.stdin.buffer.read(4 * int.from_bytes(head, "little")), dtype="<f4")
-        segments, _ = model.transcribe(
-            samples, language="en", beam_size=5, initial_prompt=prompt, condition_on_previous_text=False
+        found, _ = model.transcribe(
+            samples, language="en", beam_size=5, initial_prompt=prompt or None, condition_on_previous_text=False
         )
-        text = " ".join(segment.text for segment in segments)
-        print(json.dumps({"text": text, "peak_mb": peak_mb()}), flush=True)
+        segments = list(found)
+        told = {"text": " ".join(segment.text for segment in segments), "peak_mb": peak_mb()}
+        tokens = sum(len(segment.tokens) for segment in segments)
+        if tokens:  # the geometric mean of what the tokens had
+            total = sum(segment.avg_logprob * len(segment.tokens) for segment in segments)
+            told["confidence"] = math.exp(total / tokens)
+        print(json.dumps(told), flush=True)
 
 
 def main() -> None:

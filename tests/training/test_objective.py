@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.evaluation.metrics import edit_counts
-from sayso.losses import consistency_loss, ctc_loss, transducer_loss, transducer_loss_simple
+from sayso.losses import consistency_loss, ctc_loss, distillation_loss, transducer_loss, transducer_loss_simple
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
@@ -164,6 +164,24 @@ def test_a_teacher_is_followed_below_the_last_layer_by_a_head_of_its_own() -> No
     assert moved == [True, True, True, False]
     assert not any("teacher" in name for name in module.model.state_dict())
     assert "teacher" not in module(_batch(), (4, 16))
+
+
+def test_distil_is_the_divergence_from_a_teacher_of_the_same_tokens_where_it_is_known() -> None:
+    torch.manual_seed(0)
+    model = _config(2).model_copy(update={"ctc_rate": 2}).build().eval()
+    module = Objective(model, LossWeights(ctc=1.0, distil=0.5, distil_temperature=2.0, transducer=0.0))
+    batch = _batch()
+    told = torch.randn(18, 2, 30).log_softmax(2)
+    batch.teacher = torch.full((2, 20, 60), torch.nan)
+    batch.teacher[0, :18] = told.flatten(1)
+    losses = module(batch, (4, 16))
+    heard = model.ctc(model.encoder(batch.features, batch.lengths, CONTEXT)[0])[:1, :36]
+    expected = distillation_loss(heard, told.flatten(0, 1)[None], 2.0)
+    assert losses["distil"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses["total"].item() == pytest.approx((losses["ctc"] + 0.5 * losses["distil"]).item(), rel=1e-6)
+    assert "teacher" not in losses and "distil" not in module(_batch(), (4, 16))
+    with pytest.raises(ValueError, match="'teacher' learns features and 'distil'"):
+        LossWeights(teacher=1.0, distil=1.0)
 
 
 def test_without_weight_there_is_no_second_loss() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
+from sayso.audio import decode
+from sayso.audio.features import FeatureConfig, fbank
 from sayso.cli.main import main
 from sayso.core.errors import ConfigError, DataError
 from sayso.core.result import Slot
 from sayso.core.trees import TreeSchema
 from sayso.data.curation import content_hash
-from sayso.data.manifest import make_cut, meaning, read, write
+from sayso.data.manifest import audio_path, make_cut, meaning, read, write
+from sayso.data.teacher import read_teacher
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.evaluation.examples import read_examples
+from sayso.losses import distillation_loss
+from sayso.models.assembly import load_checkpoint
 from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.models.encoders.attention import AttentionEncoder
 from sayso.runtime.load import load
@@ -29,6 +35,7 @@ from sayso.training.loop import Progress, Trainer
 from sayso.training.recipe import DataConfig, Source, load_language_recipe, load_recipe
 from sayso.training.run import train
 
+TEACH = Path(__file__).parents[2] / "benchmarks" / "teach.py"
 WORDS = {"red": 500.0, "green": 900.0, "blue": 1500.0, "lamp": 2300.0}
 RECIPE = """
 name = "small"
@@ -329,6 +336,55 @@ def test_how_long_may_change(recipe: Path, straight: Path, tmp_path: Path) -> No
         train(recipe, [], tmp_path / "run", kill_at(6))
     train(recipe, ["training.steps=9"], tmp_path / "run", lambda text: None)
     assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 9
+
+
+def test_a_network_learns_from_another_ones_tokens_without_transcripts(
+    recipe: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TEACH.parent))
+    teacher = runpy.run_path(str(TEACH))["Checkpoint"](straight / "model", 1)
+    model, tokenizer = load_checkpoint(straight / "model")
+    folder, rows, places = tmp_path / "told", [], []
+    cuts = list(read(recipe.parent / "train.jsonl"))
+    for cut in cuts:
+        samples = decode.read(audio_path(cut))
+        frames = -(-len(samples) // 1280)
+        said = teacher.hear(samples, frames)
+        assert said.shape == (frames, tokenizer.size)
+        features = torch.from_numpy(fbank(samples, FeatureConfig(mels=80)))[None]
+        with torch.no_grad():
+            context = model.encoder.default_context
+            encoded, _ = model.encoder(features, torch.tensor([features.shape[1]]), context)
+        assert np.allclose(said[: encoded.shape[1]], model.ctc(encoded)[0].detach().numpy(), atol=1e-5)
+        places.append({"id": cut.id, "first": sum(map(len, rows)), "frames": frames})
+        rows.append(said)
+    folder.mkdir()
+    np.save(folder / "features.npy", np.concatenate(rows).astype(np.float16))
+    (folder / "index.jsonl").write_text("".join(json.dumps(place) + "\n" for place in places))
+    file, source = tmp_path / "student.toml", f'manifest = "{recipe.parent}/train.jsonl"\n'
+    file.write_text(
+        recipe.read_text().replace(source, source + f'teacher = "{folder}"\nunlabelled = true\n', 1)
+        + "[training.weights]\nctc = 0.0\ntransducer = 0.0\nintent = 0.0\nslots = 0.0\ndistil = 1.0\n"
+        + "[training.spec]\ntempo = 0.0\nvocal_tract = 0.0\n"
+    )
+    mine = [f"data.tokenizer={straight}/model"]
+    apart = []
+    for steps in (1, 60):
+        run = train(file, [*mine, f"training.steps={steps}", "training.rate=1e-2"], tmp_path / "run", lambda text: None)
+        student = runpy.run_path(str(TEACH))["Checkpoint"](run / "model", 1)
+        pairs = [
+            (student.hear(decode.read(audio_path(cut)), len(row)), row) for cut, row in zip(cuts, rows, strict=True)
+        ]
+        apart.append(np.mean([float(distillation_loss(*(torch.from_numpy(x)[None] for x in pair))) for pair in pairs]))
+    assert apart[1] < 0.3 * apart[0], apart
+    np.save(folder / "features.npy", np.concatenate(rows)[:, :5].astype(np.float16))
+    read_teacher.cache_clear()
+    with pytest.raises(ConfigError, match=r"a folder of 18 log-probabilities .* found 5"):
+        train(file, mine, tmp_path / "wrong", lambda text: None)
+    with pytest.raises(ConfigError, match=r"model\.vocab = 20, and data\.tokenizer has 18"):
+        train(file, [*mine, "model.vocab=20"], tmp_path / "other", lambda text: None)
+    with pytest.raises(ConfigError, match=r"remove data\.tokenizer"):
+        train(file, [*mine, f"init={straight}/model"], tmp_path / "init", lambda text: None)
 
 
 WRITING = [

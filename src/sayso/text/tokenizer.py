@@ -37,9 +37,10 @@ class Tokenizer:
 
     @staticmethod
     def load(path: Path | str) -> Tokenizer:
-        """Read a ``tokenizer.model``; ``BundleError`` where it is missing or foreign."""
+        """Read a ``tokenizer.model``, or a checkpoint's; ``BundleError`` where it is missing or foreign."""
+        path = Path(path) / "tokenizer.model" if Path(path).is_dir() else Path(path)
         try:
-            return Tokenizer(Path(path).read_bytes(), where=str(path))
+            return Tokenizer(path.read_bytes(), where=str(path))
         except OSError as error:
             raise BundleError(f"{path}: no tokenizer model here ({error.strerror})") from None
 

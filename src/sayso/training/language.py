@@ -44,8 +44,7 @@ def fit_language(settings: LanguageRecipe, folder: Path, say: Say) -> Path:
     c = settings.training
     torch.set_num_threads(c.threads)
     torch.manual_seed(c.seed)
-    source = Path(settings.tokenizer)
-    tokenizer = Tokenizer.load(source / "tokenizer.model" if source.is_dir() else source)
+    tokenizer = Tokenizer.load(settings.tokenizer)
     parts = read_parts(settings.data, speech=False)
     learnt, kept = sentences(settings, parts, tokenizer)
     about = [*described(parts), *({"source": name, "sha256": _hash(name)} for name in settings.text)]

@@ -95,6 +95,12 @@ class Trainer:
             raise ConfigError(
                 "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
             )
+        tokens = model.ctc.rate * model.config.vocab
+        if weights.distil > 0 and width != tokens:
+            raise ConfigError(
+                f"training.weights.distil needs a source with 'teacher': a folder of {tokens} log-probabilities for "
+                f"every 80 ms (benchmarks/teach.py --checkpoint, of a network with this tokenizer); found {width}"
+            )
         if weights.decoder > 0 and (model.decoder is None or not any(item.tree for item in corpus.train)):
             raise ConfigError(
                 "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"

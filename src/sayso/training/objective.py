@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sayso.data.phones import PHONES
-from sayso.losses import consistency_loss, cross_entropy_loss, ctc_loss, guided_attention_loss, label_loss
+from sayso.losses import (
+    consistency_loss,
+    cross_entropy_loss,
+    ctc_loss,
+    distillation_loss,
+    guided_attention_loss,
+    label_loss,
+)
 from sayso.losses.alignment import ctc_alignment, ctc_emission_frames, first_said
 from sayso.models.assembly import SpeechModel
 from sayso.models.masks import length_mask
@@ -124,6 +131,9 @@ def objective(
         losses["phones"] = functional.cross_entropy(logits.flatten(0, 2), batch.phones.flatten(), ignore_index=-100)
     if teacher is not None and batch.teacher is not None:
         losses["teacher"] = _taught(teacher(passed[-2:][0] if passed else encoded), batch.teacher)
+    if weights.distil > 0 and batch.teacher is not None:
+        told = batch.teacher.reshape(len(batch.teacher), -1, model.config.vocab)
+        losses["distil"] = distillation_loss(log_probs, told, weights.distil_temperature)
     if weights.transducer > 0 and bool((batch.target_lengths > 0).any()):
         loss = aids.transducer or FullLoss(FullConfig())
         losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)

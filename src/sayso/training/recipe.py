@@ -67,7 +67,8 @@ class Source(Config):
 
 class DataConfig(Config):
     """Sources, and where the tokenizer comes from (``tokenizer_text``: plain files of extra sentences to train it
-    on). ``synthetic_share`` of every batch's speech is then synthetic, whatever the sources hold; None: as it comes.
+    on; ``tokenizer``: that of a checkpoint, or a ``tokenizer.model``, instead of one trained here).
+    ``synthetic_share`` of every batch's speech is then synthetic, whatever the sources hold; None: as it comes.
     ``refinements`` are the later versions of the intents' schema: clips may carry labels of any of them. ``written``:
     the network learns to write what was said as ``text/display.py`` shows it ("5:45"), and so does the tokenizer."""
 
@@ -75,6 +76,7 @@ class DataConfig(Config):
     synthetic_share: float | None = Field(default=None, ge=0, le=1)
     refinements: tuple[Refinement, ...] = ()
     tokenizer_text: tuple[str, ...] = ()
+    tokenizer: str | None = None
     written: bool = False
     cache: str = "runs/cache"
     processes: int = 2
@@ -121,7 +123,9 @@ class LossWeights(Config):
     multitask training, Krishna et al. 2018); sources bring the alignments. ``consistency``: every clip is heard in two
     augmented views of one tempo, and each is taught what the other hears (``losses/consistency.py``; 0.2 in the paper);
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
-    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``masked``: codes of hidden
+    linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``distil``: CTC's head says in
+    every frame what a teacher's does (Hinton et al. 2015), both at ``distil_temperature``; ``teacher`` folders of the
+    sources then hold log-probabilities of the model's own tokens instead. ``masked``: codes of hidden
     stretches, for which nothing need be written (``training/masking.py``; BEST-RQ, Chiu et al. 2022). ``sequence``:
     expected word errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``:
     cross-entropy of
@@ -138,6 +142,8 @@ class LossWeights(Config):
     phones: float = Field(default=0.0, ge=0)
     consistency: float = Field(default=0.0, ge=0)
     teacher: float = Field(default=0.0, ge=0)
+    distil: float = Field(default=0.0, ge=0)
+    distil_temperature: float = Field(default=1.0, gt=0)
     masked: float = Field(default=0.0, ge=0)
     transducer: float = Field(default=0.4, ge=0)
     transducer_share: float = Field(default=0.4, gt=0, le=1)
@@ -156,6 +162,15 @@ class LossWeights(Config):
         return self
 
     @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if self.teacher and self.distil:
+            raise ValueError(
+                "'teacher' learns features and 'distil' distributions, and a source's folder holds one of the two; set "
+                "one of them to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
         if not any(self.by_loss().values()):
             raise ValueError("all losses have weight 0; give at least one a weight")
@@ -163,7 +178,7 @@ class LossWeights(Config):
 
     def by_loss(self) -> dict[str, float]:
         """The weight of every loss."""
-        others = ("transducer_share", "decoder_smoothing")
+        others = ("transducer_share", "decoder_smoothing", "distil_temperature")
         return {name: value for name, value in self.model_dump().items() if name not in others}
 
 

@@ -179,7 +179,10 @@ def _begin(settings: Recipe | LanguageRecipe, folder: Path, may: Sequence[str]) 
 
 def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechModel, Tokenizer]:
     heads = settings.model.heads
+    given = None if settings.data.tokenizer is None else Tokenizer.load(settings.data.tokenizer)
     if settings.init is not None:
+        if given is not None:
+            raise ConfigError("'init' brings its own tokenizer; remove data.tokenizer")
         others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
         decoder = None if settings.model.decoder is None else (settings.model.decoder, settings.model.trees)
         model, tokenizer = load_checkpoint(
@@ -194,7 +197,14 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
             )
         return _grown(model, settings), tokenizer
     path = folder / TOKENIZER
-    if path.exists():
+    if given is not None:
+        if given.size != settings.model.vocab:
+            raise ConfigError(
+                f"model.vocab = {settings.model.vocab}, and data.tokenizer has {given.size} tokens; set it so"
+            )
+        tokenizer = given
+        path.write_bytes(given.model)
+    elif path.exists():
         tokenizer = Tokenizer.load(path)
     else:
         texts = [*transcripts(parts), *_extra(settings.data)]

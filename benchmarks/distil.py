@@ -1,0 +1,78 @@
+"""A network with a part of the base's layers, and what the whole base teaches it of every frame's tokens.
+
+    python benchmarks/teach.py --checkpoint models/base --corpus commonvoice-v1 --longest 8 --out runs/told
+    python benchmarks/teach.py --shifted runs/told --corpus commonvoice-v1 --out runs/told-shifted
+    python benchmarks/distil.py [--layers 2] [--steps 1500] [--told runs/told --shifted runs/told-shifted] [--out DIR]
+
+The student is the first layers of `--init` with its heads (`sizes.py`), trained by the real loop with one seed, the
+same recordings, noise and steps: by transcripts `alone`; with the loss `distil` beside them, at temperature 1 and 2,
+from what the base made of the unspoilt recordings; without transcripts, by that alone; and, as a control, from what
+the base said half a recording later. `wer` is greedy CTC's on dev sets of real people in the streaming context, and a
+ratio to `alone` on the same recordings. Intervals are 95% bootstraps over recordings, of one training each. One JSON
+line per figure. A folder given again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from _lines import ROOT, emit
+from encoders import Dev, Plan, compare, dev_sets, going_on, judge, taken, training_options
+from sizes import begun
+
+from sayso.models.assembly import load_checkpoint
+
+BENCH, REFERENCE = "distil", "alone"
+NOISE = {"noise": 0.3, "noise_db": [0.0, 22.0], "clatter": 0.5}
+
+
+def distil(plan: Plan, dev: Dev, options: argparse.Namespace) -> None:
+    """Train and judge every row."""
+    start = begun(options.init, options.layers, options.out / "init")
+    encoder = load_checkpoint(start)[0].encoder
+    emit(BENCH, "student", "encoder_parameters", float(sum(p.numel() for p in encoder.parameters())))
+    weights = plan.training["weights"]
+    told = {"distil": options.weight}
+    rows: dict[str, tuple[dict[str, Any], Path | None]] = {
+        REFERENCE: ({}, None),
+        "distil": (told, options.told),
+        "distil at 2": (told | {"distil_temperature": 2.0}, options.told),
+        "distil alone": (told | {"ctc": 0.0, "intermediate": 0.0, "phone_ctc": 0.0}, options.told),
+        "shifted": (told, options.shifted),
+    }
+    its: Any = None
+    for name, (changed, folder) in rows.items():
+        data = plan.data
+        if folder is not None:
+            data = {"train": [source | {"teacher": str(folder / source["corpus"])} for source in data["train"]]}
+        run = replace(plan, data=data).train(name, {}, start, weights=weights | changed)
+        emit(BENCH, name, "steps", float(taken(run)[0]))
+        found = judge(run, dev)
+        compare(name, REFERENCE, "wer", found, its, BENCH)
+        its = its or found
+    compare("teacher", REFERENCE, "wer", judge(options.init, dev), its, BENCH)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, judge and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--init", type=Path, default=ROOT / "models" / "base")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--weight", type=float, default=3.0, help="of the loss `distil`")
+    parser.add_argument("--told", type=Path, default=Path("runs/told"))
+    parser.add_argument("--shifted", type=Path, default=Path("runs/told-shifted"))
+    training_options(parser, limit=100)
+    parser.set_defaults(steps=1500, corpus=["commonvoice-v1"], longest_s=8.0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-distil"))
+    options = parser.parse_args(arguments)
+    plan = going_on(options)
+    plan.training["spec"] |= NOISE
+    distil(plan, dev_sets(options), options)
+
+
+if __name__ == "__main__":
+    main()
