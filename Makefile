@@ -18,7 +18,7 @@ types: .venv-dev/ready
 	.venv-dev/bin/mypy
 
 suite: .venv-dev/ready
-	.venv-dev/bin/python -m pytest -n 2
+	.venv-dev/bin/python -m pytest -n 2 --dist worksteal
 
 # what takes long: the service under ten thousand utterances (SAYSO_SOAK=NUMBER for fewer)
 soak: .venv-dev/ready

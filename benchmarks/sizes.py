@@ -3,7 +3,7 @@
     python benchmarks/sizes.py [--init models/base] [--layers 4 6 9 24] [--minutes 10 | --steps N] [--limit 100]
         [--corpus commonvoice-v1 librispeech-tc5] [--out DIR]
 
-Fewer layers are the checkpoint's first ones (Sajjad et al. 2020); more begin as identities (`models/growth.py`). All
+Fewer layers are the checkpoint's first ones, more begin as identities (`models/growth.py`). All
 are trained by the real loop with one seed: CTC of pieces, of phones where the checkpoint has a head for them, and both
 again in the middle. With `--minutes` every size has the same time on this machine, which is what a user has, and the
 small one takes more steps; with `--steps` the same steps. Then greedy CTC on dev sets of real people in the streaming
@@ -37,7 +37,7 @@ from sayso.data.manifest import audio_path
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.export.bundle import ExportConfig, export_bundle
 from sayso.models.assembly import SpeechModel, load_checkpoint, save_checkpoint
-from sayso.models.growth import deepen
+from sayso.models.growth import with_layers
 from sayso.runtime.settings import FreeConfig
 from sayso.text.tokenizer import Tokenizer
 from sayso.training.data import read_parts
@@ -49,14 +49,7 @@ BENCH, SCALES = "sizes", 40  # recordings of training that fix int8 scales
 def begun(init: Path, layers: int, folder: Path) -> Path:
     """The checkpoint with so many layers."""
     model, tokenizer = load_checkpoint(init)
-    if layers >= model.config.encoder.layers:
-        grown = deepen(model, layers)
-    else:
-        encoder = model.config.encoder.model_copy(update={"layers": layers})
-        grown = model.config.model_copy(update={"encoder": encoder}).build()
-        names = grown.state_dict()
-        grown.load_state_dict({name: value for name, value in model.state_dict().items() if name in names})
-    save_checkpoint(grown, tokenizer, folder)
+    save_checkpoint(with_layers(model, layers), tokenizer, folder)
     return folder
 
 

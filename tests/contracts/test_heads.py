@@ -13,7 +13,7 @@ from sayso.models.assembly import ModelConfig, load_checkpoint, save_checkpoint
 from sayso.models.encoders.conformer import ConformerConfig
 from sayso.models.encoders.lstm import LstmConfig
 from sayso.models.encoders.transformer import TransformerConfig
-from sayso.models.growth import deepen, quicken
+from sayso.models.growth import quicken, with_layers
 from sayso.models.heads import HeadConfig, IntentHead, SlotHead
 from sayso.text.tokenizer import train_tokenizer
 
@@ -77,14 +77,19 @@ def test_a_deepened_encoder_says_nearly_the_same(tmp_path: Path) -> None:
     for layer in model.encoder.layers:  # a trained norm is no longer ones and zeros
         torch.nn.init.uniform_(layer.norm.weight, 0.7, 1.3)
         torch.nn.init.normal_(layer.norm.bias, std=0.1)
-    grown = deepen(model, 4)
+    grown = with_layers(model, 4)
     x, lengths = torch.randn(2, 64, 80), torch.tensor([64, 40])
     (before, _), (after, _) = model.encoder(x, lengths), grown.encoder(x, lengths)
     assert len(grown.encoder.layers) == grown.config.encoder.layers == 4
     assert float((after - before).detach().norm() / before.detach().norm()) < 0.1
     assert torch.equal(grown.ctc.out.weight, model.ctc.out.weight)
-    with pytest.raises(ValueError, match="4 layers"):
-        deepen(grown, 3)
+    cut = with_layers(grown, 2)
+    passed: list[torch.Tensor] = []
+    assert len(cut.encoder.layers) == cut.config.encoder.layers == 2
+    assert torch.equal(cut.encoder(x, lengths)[0], before)
+    one = with_layers(model, 1)
+    model.encoder(x, lengths, None, passed)
+    assert torch.equal(one.encoder(x, lengths)[0], passed[0]) and torch.equal(one.ctc.out.weight, model.ctc.out.weight)
 
 
 @torch.no_grad()
@@ -92,13 +97,13 @@ def test_only_encoders_with_residual_branches_are_deepened() -> None:
     torch.manual_seed(0)
     small = {"width": 16, "layers": 2, "channels": 8}
     model = ModelConfig(vocab=30, encoder=TransformerConfig(**small, heads=2, feedforward=24)).build().eval()
-    grown = deepen(model, 5)
+    grown = with_layers(model, 5)
     x, lengths = torch.randn(2, 64, 80), torch.tensor([64, 40])
     assert len(grown.encoder.layers) == 5
     assert torch.equal(grown.encoder(x, lengths)[0], model.encoder(x, lengths)[0])
     recurrent = ModelConfig(vocab=30, encoder=LstmConfig(**small, hidden=8)).build()
     with pytest.raises(ValueError, match="kind lstm have no residual branches"):
-        deepen(recurrent, 3)
+        with_layers(recurrent, 3)
 
 
 @torch.no_grad()

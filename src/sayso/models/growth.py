@@ -1,4 +1,5 @@
-"""Larger from small: a trained encoder gets more layers that begin as near-identities (Gong et al. 2019, Net2Net).
+"""Larger from small: a trained encoder gets more layers that begin as near-identities (Gong et al. 2019, Net2Net); and
+small from larger, by its first layers alone (Sajjad et al. 2020, arXiv:2004.03844).
 
 A deep encoder trained with CTC from nothing idles on blanks for hours of audio; three layers find the alignment in
 minutes. So a base is trained shallow first and deepened once it hears.
@@ -15,19 +16,19 @@ from sayso.models.encoders.attention import AttentionEncoder, AttentionLayer
 
 
 @torch.no_grad()
-def deepen(model: SpeechModel, layers: int) -> SpeechModel:
-    """A model with ``layers`` encoder layers whose first ones are ``model``'s; ValueError where it has more already, or
-    layers that cannot pass their input on.
+def with_layers(model: SpeechModel, layers: int) -> SpeechModel:
+    """A model with ``layers`` encoder layers: the first ones of ``model``, and where it has fewer, new ones; ValueError
+    where those cannot pass their input on.
 
     A new layer is a copy of the last one with the last projection of every branch at zero, so that it passes its input
-    on; its LayerNorm, if there is one behind the branches, takes over the scale that the last one gave.
+    on; its LayerNorm, if there is one behind the branches, takes over the scale that the last one gave. With fewer
+    layers it says something else, and has to learn again.
     """
     config = model.config.encoder
-    if layers < config.layers:
-        raise ValueError(f"the model has {config.layers} layers; deepening to {layers} is not possible")
     encoder = config.model_copy(update={"layers": layers})
     grown = model.config.model_copy(update={"encoder": encoder}).build()
-    grown.load_state_dict(model.state_dict(), strict=False)
+    names = grown.state_dict()
+    grown.load_state_dict({name: value for name, value in model.state_dict().items() if name in names}, strict=False)
     old, new = model.encoder, grown.encoder
     for index in range(config.layers, layers):
         if not isinstance(old, AttentionEncoder) or not isinstance(new, AttentionEncoder):

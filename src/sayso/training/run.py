@@ -19,7 +19,7 @@ from sayso.core.config import parse, read_toml
 from sayso.core.errors import ConfigError, DataError, require
 from sayso.core.files import whole
 from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
-from sayso.models.growth import deepen, quicken
+from sayso.models.growth import quicken, with_layers
 from sayso.text.display import display
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
@@ -243,9 +243,9 @@ def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
     if "layers" not in named:
         return model
     try:
-        return deepen(model, encoder.layers)
+        return with_layers(model, encoder.layers)
     except ValueError as error:
-        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}; name at least as many") from None
+        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}; name no more than it has") from None
 
 
 def _extra(data: DataConfig) -> Iterator[str]:
