@@ -105,7 +105,8 @@ class Listener:
         self(np.zeros(16000, np.float32))
 
     def __call__(self, samples: Floats) -> tuple[str, float]:
-        """The text of ``samples`` (N,) at 16 kHz, and the mean probability of its tokens (0 where there are none)."""
+        """The text of ``samples`` (N,) at 16 kHz, and the geometric mean of its tokens' probabilities (0
+        where there are none)."""
         into, out = self._worker.stdin, self._worker.stdout
         line = b""
         if into is not None and out is not None and self._worker.poll() is None:

@@ -119,7 +119,8 @@ def probe_whisper(files: list[str]) -> Row:
 def listen(weights: str, prompt: str) -> None:
     """Whisper as a worker: a count (8 bytes, little-endian) and so many float32 in, a line of JSON out, until the end.
 
-    ``weights``: a folder, or ``tiny.en``. int8, one thread, beam 5. ``confidence`` is the mean probability of a token.
+    ``weights``: a folder, or ``tiny.en``. int8, one thread, beam 5. ``confidence`` is the geometric mean
+    of the tokens' probabilities.
     """
     import numpy
     from faster_whisper import WhisperModel

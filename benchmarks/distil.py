@@ -17,13 +17,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from _lines import ROOT, emit
-from encoders import Dev, Plan, compare, dev_sets, going_on, judge, taken, training_options
+from encoders import Dev, Plan, compare, dev_sets, going_on, judge, rows, training_options
 from sizes import begun
 
+from sayso.data.teacher import read_teacher
 from sayso.models.assembly import load_checkpoint
 
 BENCH, REFERENCE = "distil", "alone"
@@ -31,30 +33,33 @@ NOISE = {"noise": 0.3, "noise_db": [0.0, 22.0], "clatter": 0.5}
 
 
 def distil(plan: Plan, dev: Dev, options: argparse.Namespace) -> None:
-    """Train and judge every row."""
+    """Judge the teacher; train and judge every row."""
+    for folder in (options.told, options.shifted):
+        for name in options.corpus:
+            read_teacher(str(folder / name))
     start = begun(options.init, options.layers, options.out / "init")
-    encoder = load_checkpoint(start)[0].encoder
-    emit(BENCH, "student", "encoder_parameters", float(sum(p.numel() for p in encoder.parameters())))
-    weights = plan.training["weights"]
+    for name, model in (("student", start), ("teacher", options.init)):
+        encoder = load_checkpoint(model)[0].encoder
+        emit(BENCH, name, "encoder_parameters", float(sum(p.numel() for p in encoder.parameters())))
+    compare("teacher", REFERENCE, "wer", judge(options.init, dev), None, BENCH)
     told = {"distil": options.weight}
-    rows: dict[str, tuple[dict[str, Any], Path | None]] = {
+    cases: dict[str, tuple[dict[str, Any], Path | None]] = {
         REFERENCE: ({}, None),
         "distil": (told, options.told),
         "distil at 2": (told | {"distil_temperature": 2.0}, options.told),
         "distil alone": (told | {"ctc": 0.0, "intermediate": 0.0, "phone_ctc": 0.0}, options.told),
         "shifted": (told, options.shifted),
     }
-    its: Any = None
-    for name, (changed, folder) in rows.items():
-        data = plan.data
+
+    def train(name: str) -> Path:
+        changed, folder = cases[name]
+        sources = plan.data["train"]
         if folder is not None:
-            data = {"train": [source | {"teacher": str(folder / source["corpus"])} for source in data["train"]]}
-        run = replace(plan, data=data).train(name, {}, start, weights=weights | changed)
-        emit(BENCH, name, "steps", float(taken(run)[0]))
-        found = judge(run, dev)
-        compare(name, REFERENCE, "wer", found, its, BENCH)
-        its = its or found
-    compare("teacher", REFERENCE, "wer", judge(options.init, dev), its, BENCH)
+            sources = [source | {"teacher": str(folder / source["corpus"])} for source in sources]
+        weights = plan.training["weights"] | changed
+        return replace(plan, data={"train": sources}).train(name, {}, start, weights=weights)
+
+    rows({name: partial(train, name) for name in cases}, dev, BENCH)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

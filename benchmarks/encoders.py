@@ -20,20 +20,20 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from _lines import emit
-from _wer import SETS, Floats, dev_set, encoded, greedy_edits
+from _wer import SETS, Floats, checkpoint, dev_set, encoded, greedy_edits
 from torch import Tensor
 
 from sayso.core.config import parse
 from sayso.evaluation.bootstrap import ratio
 from sayso.losses import ctc_loss, transducer_loss
-from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint, save_checkpoint
 from sayso.models.predictors import PREDICTORS
 from sayso.models.streaming import Context
 from sayso.text.tokenizer import Tokenizer
@@ -110,14 +110,38 @@ def valid_wer(folder: Path) -> float | None:
 
 
 def judge(folder: Path, dev: Dev, by: Reader | None = None) -> dict[str, tuple[list[float], list[float]]]:
-    """Errors and words of each utterance, by dev set, as read ``by`` greedy CTC or by someone else."""
-    model, tokenizer = load_checkpoint(folder / "model")
+    """Errors and words of each utterance, by dev set, as read ``by`` greedy CTC or by someone else, of a run or a
+    checkpoint."""
+    model, tokenizer = load_checkpoint(checkpoint(folder))
     context = model.encoder.default_context
     found = {}
     for name, recordings in dev.items():
         edits = greedy_edits(model, tokenizer, recordings, context, by)
         found[name] = ([float(e.errors) for e in edits], [float(e.length) for e in edits])
     return found
+
+
+def renewed(init: Path, folder: Path, kept: tuple[str, ...], seed: int, tokenizer: Tokenizer | None = None) -> Path:
+    """The checkpoint with new weights, but for those whose names begin with one of ``kept``, and with another tokenizer
+    where one is given; the folder that it is in then."""
+    trained, its = load_checkpoint(init)
+    torch.manual_seed(seed)
+    model = trained.config.model_copy(update={"vocab": (tokenizer or its).size}).build()
+    weights = {name: value for name, value in trained.state_dict().items() if name.startswith(kept)}
+    model.load_state_dict(weights, strict=False)
+    save_checkpoint(model, tokenizer or its, folder)
+    return folder
+
+
+def rows(runs: Mapping[str, Callable[[], Path]], dev: Dev, bench: str, found: Any = None) -> None:
+    """Train and judge every row, and compare its word errors with those of the first (or with ``found``'s)."""
+    reference = next(iter(runs))
+    for name, train in runs.items():
+        folder = train()
+        emit(bench, name, "steps", float(taken(folder)[0]))
+        mine = judge(folder, dev)
+        compare(name, reference, "wer", mine, found, bench)
+        found = found or mine
 
 
 def compare(case: str, reference: str, metric: str, mine: Any, its: Any, bench: str = BENCH) -> None:

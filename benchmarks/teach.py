@@ -38,9 +38,10 @@ from sayso.core.files import whole
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 from sayso.data.samples import sample_rows
-from sayso.data.teacher import FEATURES, INDEX
+from sayso.data.teacher import FEATURES, INDEX, TOKENIZER
 from sayso.models.assembly import load_checkpoint
 from sayso.models.encoders.pretrained import PretrainedConfig
+from sayso.models.subsampling import FACTOR
 
 RATE, WINDOW, FRAME, GAP = 16000, 30 * 16000, 1280, 4800  # samples
 PER_FRAME = 4  # of Whisper's 20 ms
@@ -50,10 +51,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, its place in the output (`first` frame, `frames` of 80 ms) and in its window (`at` samples)."""
+    """A recording of so many samples, its place in the output (`first` row, `frames` of 80 ms) and in its window (`at`
+    samples)."""
 
     id: str
     audio: str
+    samples: int
     first: int
     frames: int
     at: int
@@ -63,6 +66,12 @@ class Whisper:
     """The encoder, with the features it wants."""
 
     alone = False
+    tokenizer = None
+
+    @staticmethod
+    def frames(samples: int) -> int:
+        """Rows for so many samples."""
+        return -(-samples // FRAME)
 
     def __init__(self, threads: int) -> None:
         try:
@@ -80,7 +89,7 @@ class Whisper:
         self._storage = ctranslate2.StorageView
         self._model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="int8", intra_threads=threads)
 
-    def hear(self, window: Floats, frames: int) -> Floats:
+    def hear(self, window: Floats, samples: int) -> Floats:
         """(375, D): a vector for every 80 ms of 30 s, whatever is asked."""
         features = np.ascontiguousarray(self._features(window)[None, :, :3000], dtype=np.float32)
         heard = np.asarray(self._model.encode(self._storage.from_array(features)), dtype=np.float32)[0]
@@ -92,6 +101,8 @@ class Pretrained:
     """An encoder of transformers, a recording at a time."""
 
     alone = True
+    tokenizer = None
+    frames = staticmethod(Whisper.frames)
 
     def __init__(self, source: str, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -99,9 +110,9 @@ class Pretrained:
         self._bf16 = bool(torch.cpu.get_capabilities().get("amx_bf16"))  # three times as fast, and 1% away
 
     @torch.no_grad()
-    def hear(self, window: Floats, frames: int) -> Floats:
+    def hear(self, window: Floats, samples: int) -> Floats:
         """(frames, D): a vector for every 80 ms of the beginning of a window."""
-        rows = torch.from_numpy(sample_rows(window[: frames * FRAME]))[None]
+        rows = torch.from_numpy(sample_rows(window[: self.frames(samples) * FRAME]))[None]
         lengths = torch.tensor([rows.shape[1]])
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             heard = self._encoder.mixed(self._encoder.hidden(rows, lengths), lengths, rows.shape[1])
@@ -116,18 +127,24 @@ class Checkpoint:
 
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._model, _ = load_checkpoint(folder)
+        self._model, self.tokenizer = load_checkpoint(folder)
+        if self._model.config.encoder.hears != "features":
+            raise UsageError(f"--checkpoint {folder}: its encoder hears samples; give one that hears features")
         self._features = FeatureConfig(mels=self._model.config.encoder.mels)
 
+    def frames(self, samples: int) -> int:
+        """Rows for so many samples: the encoder's own, so that each stands beside the student's of the same sound."""
+        window, shift = (round(ms * RATE / 1000) for ms in (self._features.window_ms, self._features.shift_ms))
+        return -(-max(0, (samples - window) // shift + 1) // FACTOR)
+
     @torch.no_grad()
-    def hear(self, window: Floats, frames: int) -> Floats:
+    def hear(self, window: Floats, samples: int) -> Floats:
         """(frames, rows x V): log-probabilities of the tokens, those of a frame's rows one after the other."""
-        features = torch.from_numpy(fbank(window[: frames * FRAME], self._features))[None]
+        features = torch.from_numpy(fbank(window[:samples], self._features))[None]
         encoded, _ = self._model.encoder(
             features, torch.tensor([features.shape[1]]), self._model.encoder.default_context
         )
-        said = self._model.ctc(encoded)[0].unflatten(0, (-1, self._model.ctc.rate)).flatten(1)
-        found: Floats = said[torch.arange(frames).clamp(max=len(said) - 1)].numpy()
+        found: Floats = self._model.ctc(encoded)[0].unflatten(0, (-1, self._model.ctc.rate)).flatten(1).numpy()
         return found
 
 
@@ -138,9 +155,10 @@ def main() -> None:
     """Every corpus that is here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"))
-    parser.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
-    parser.add_argument("--checkpoint", type=Path, help="a checkpoint of ours, which tells its tokens")
-    parser.add_argument("--shifted", type=Path, help="a folder that this wrote: a control made of it")
+    teachers = parser.add_mutually_exclusive_group()
+    teachers.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
+    teachers.add_argument("--checkpoint", type=Path, help="a checkpoint of ours, which tells its tokens")
+    teachers.add_argument("--shifted", type=Path, help="a folder that this wrote: a control made of it")
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
@@ -164,6 +182,7 @@ def shift(source: Path, out: Path) -> None:
     """Write a corpus' features again, those of each recording half its length later."""
     features = np.array(np.load(source / FEATURES, mmap_mode="r"))
     index = (source / INDEX).read_text(encoding="utf-8")
+    tokens = source / TOKENIZER
     for row in map(json.loads, index.splitlines()):
         place = slice(row["first"], row["first"] + row["frames"])
         features[place] = np.roll(features[place], row["frames"] // 2, axis=0)
@@ -172,6 +191,8 @@ def shift(source: Path, out: Path) -> None:
         fresh.mkdir()
         np.save(fresh / FEATURES, features)
         (fresh / INDEX).write_text(index, encoding="utf-8")
+        if tokens.is_file():
+            (fresh / TOKENIZER).write_bytes(tokens.read_bytes())
 
 
 def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: float) -> None:
@@ -181,14 +202,14 @@ def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: 
         return
     chosen = islice((cut for cut in read_corpus(name) if cut.duration < longest_s), limit)
     clips = ((cut.id, audio_path(cut), cut.duration) for cut in chosen)
-    windows = list(pack(clips, alone=teacher.alone))
+    windows = list(pack(clips, teacher))
     rows = sum(clip.frames for window in windows for clip in window)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as fresh:
         fresh.mkdir()
         features: NDArray[np.float16] | None = None
         for done, window in enumerate(windows, 1):
-            heard = teacher.hear(mixed(window), window[-1].at // FRAME + window[-1].frames)
+            heard = teacher.hear(mixed(window), window[-1].at + window[-1].samples)
             if features is None:
                 shape = (rows, heard.shape[1])
                 features = np.lib.format.open_memmap(fresh / FEATURES, mode="w+", dtype=np.float16, shape=shape)
@@ -199,23 +220,26 @@ def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: 
                 print(f"{name}: {done} of {len(windows)} windows", file=sys.stderr, flush=True)
         places = [{"id": c.id, "first": c.first, "frames": c.frames} for window in windows for c in window]
         (fresh / INDEX).write_text("".join(json.dumps(place) + "\n" for place in places))
+        if teacher.tokenizer is not None:
+            (fresh / TOKENIZER).write_bytes(teacher.tokenizer.model)
 
 
-def pack(clips: Iterable[tuple[str, str, float]], alone: bool = False) -> Iterator[list[Clip]]:
-    """Recordings (id, audio, seconds) into windows of 30 s, in their order, each in one of its own where ``alone``;
-    longer ones are left out."""
+def pack(clips: Iterable[tuple[str, str, float]], teacher: Teacher | type[Whisper] = Whisper) -> Iterator[list[Clip]]:
+    """Recordings (id, audio, seconds) into windows of 30 s, in their order, each in one of its own where the teacher
+    hears them ``alone``; longer ones are left out."""
     window: list[Clip] = []
     at = first = 0
     for name, audio, seconds in clips:
-        frames = -(-round(seconds * RATE) // FRAME)
-        if frames * FRAME > WINDOW:
+        samples = round(seconds * RATE)
+        length = -(-samples // FRAME) * FRAME
+        if length > WINDOW:
             continue
-        if window and (alone or at + frames * FRAME > WINDOW):
+        if window and (teacher.alone or at + length > WINDOW):
             yield window
             window, at = [], 0
-        window.append(Clip(name, audio, first, frames, at))
-        first += frames
-        at += -(-(frames * FRAME + GAP) // FRAME) * FRAME
+        window.append(Clip(name, audio, samples, first, teacher.frames(samples), at))
+        first += window[-1].frames
+        at += -(-(length + GAP) // FRAME) * FRAME
     if window:
         yield window
 
@@ -225,7 +249,7 @@ def mixed(window: list[Clip]) -> Floats:
     samples = np.zeros(WINDOW, np.float32)
     for clip in window:
         try:
-            heard = decode.read(clip.audio)[: clip.frames * FRAME]
+            heard = decode.read(clip.audio)[: clip.samples]
         except AudioError as error:
             print(f"left silent: {error}", file=sys.stderr)
             continue

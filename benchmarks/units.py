@@ -20,26 +20,15 @@ from typing import Any
 
 import torch
 from _lines import ROOT, emit
-from encoders import Dev, Plan, compare, dev_sets, going_on, judge, taken, training_options
+from encoders import Dev, Plan, compare, dev_sets, going_on, judge, renewed, taken, training_options
 
 from sayso.core.config import parse
-from sayso.models.assembly import load_checkpoint, save_checkpoint
-from sayso.text.tokenizer import Tokenizer, train_tokenizer
+from sayso.models.assembly import load_checkpoint
+from sayso.text.tokenizer import train_tokenizer
 from sayso.training.data import read_parts, transcripts
 from sayso.training.recipe import DataConfig
 
 BENCH = "units"
-
-
-def begun(init: Path, tokenizer: Tokenizer, folder: Path, seed: int) -> Path:
-    """The checkpoint with another tokenizer and all heads of tokens new."""
-    trained, _ = load_checkpoint(init)
-    torch.manual_seed(seed)
-    model = trained.config.model_copy(update={"vocab": tokenizer.size}).build()
-    kept = {name: value for name, value in trained.state_dict().items() if name.startswith(("encoder.", "phones."))}
-    model.load_state_dict(kept, strict=False)
-    save_checkpoint(model, tokenizer, folder)
-    return folder
 
 
 def units(plan: Plan, dev: Dev, options: argparse.Namespace) -> None:
@@ -51,7 +40,8 @@ def units(plan: Plan, dev: Dev, options: argparse.Namespace) -> None:
     for size in sorted({own, *options.vocabs}, key=lambda n: (n != own, n)):
         name = f"{size} tokens"
         tokenizer = train_tokenizer(texts, options.out / f"{size}.model", vocab=size)
-        folder = plan.train(name, {}, begun(options.init, tokenizer, options.out / f"{size}-init", options.seed))
+        start = renewed(options.init, options.out / f"{size}-init", ("encoder.", "phones."), options.seed, tokenizer)
+        folder = plan.train(name, {}, start)
         model, _ = load_checkpoint(folder / "model")
         emit(BENCH, name, "tokens_per_word", sum(len(tokenizer.encode(text)) for text in texts) / words)
         emit(BENCH, name, "head_parameters", float(sum(p.numel() for p in model.ctc.parameters())))

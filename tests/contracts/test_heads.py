@@ -104,6 +104,8 @@ def test_only_encoders_with_residual_branches_are_deepened() -> None:
     recurrent = ModelConfig(vocab=30, encoder=LstmConfig(**small, hidden=8)).build()
     with pytest.raises(ValueError, match="kind lstm have no residual branches"):
         with_layers(recurrent, 3)
+    with pytest.raises(ValueError, match="fast_layers"):  # which reduce the frames, and must all stay
+        with_layers(recurrent, 1)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from sayso.models.assembly import load_checkpoint
 from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.models.encoders.attention import AttentionEncoder
 from sayso.runtime.load import load
+from sayso.text.tokenizer import train_tokenizer
+from sayso.training.batches import teacher_of
 from sayso.training.data import read_parts, transcripts
 from sayso.training.loop import Progress, Trainer
 from sayso.training.recipe import DataConfig, Source, load_language_recipe, load_recipe
@@ -342,49 +344,84 @@ def test_a_network_learns_from_another_ones_tokens_without_transcripts(
     recipe: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(TEACH.parent))
-    teacher = runpy.run_path(str(TEACH))["Checkpoint"](straight / "model", 1)
-    model, tokenizer = load_checkpoint(straight / "model")
-    folder, rows, places = tmp_path / "told", [], []
-    cuts = list(read(recipe.parent / "train.jsonl"))
+    bench = runpy.run_path(str(TEACH))
+    teacher, cuts = bench["Checkpoint"](straight / "model", 1), read(recipe.parent / "train.jsonl")
+    monkeypatch.setitem(bench["teach"].__globals__, "read_corpus", lambda name: cuts)
+    folder = tmp_path / "told"
+    bench["teach"](teacher, "tones", folder, None, 30.0)
+    model, _ = load_checkpoint(straight / "model")
+    told = read_teacher(str(folder))
+    assert told.keys() == {cut.id for cut in cuts}
     for cut in cuts:
-        samples = decode.read(audio_path(cut))
-        frames = -(-len(samples) // 1280)
-        said = teacher.hear(samples, frames)
-        assert said.shape == (frames, tokenizer.size)
-        features = torch.from_numpy(fbank(samples, FeatureConfig(mels=80)))[None]
+        features = torch.from_numpy(fbank(decode.read(audio_path(cut)), FeatureConfig(mels=80)))[None]
         with torch.no_grad():
-            context = model.encoder.default_context
-            encoded, _ = model.encoder(features, torch.tensor([features.shape[1]]), context)
-        assert np.allclose(said[: encoded.shape[1]], model.ctc(encoded)[0].detach().numpy(), atol=1e-5)
-        places.append({"id": cut.id, "first": sum(map(len, rows)), "frames": frames})
-        rows.append(said)
-    folder.mkdir()
-    np.save(folder / "features.npy", np.concatenate(rows).astype(np.float16))
-    (folder / "index.jsonl").write_text("".join(json.dumps(place) + "\n" for place in places))
+            encoded, _ = model.encoder(features, torch.tensor([features.shape[1]]), model.encoder.default_context)
+            said = model.ctc(encoded)[0].numpy()
+        assert said.shape == told[cut.id].shape and np.allclose(said, told[cut.id], atol=2e-2, rtol=2e-3)  # in halves
+        assert np.array_equal(teacher_of(told[cut.id], features.shape[1]), told[cut.id])  # each frame has its own row
     file, source = tmp_path / "student.toml", f'manifest = "{recipe.parent}/train.jsonl"\n'
     file.write_text(
         recipe.read_text().replace(source, source + f'teacher = "{folder}"\nunlabelled = true\n', 1)
         + "[training.weights]\nctc = 0.0\ntransducer = 0.0\nintent = 0.0\nslots = 0.0\ndistil = 1.0\n"
         + "[training.spec]\ntempo = 0.0\nvocal_tract = 0.0\n"
     )
-    mine = [f"data.tokenizer={straight}/model"]
-    apart = []
+    mine, apart = [f"data.tokenizer={straight}/model"], []
     for steps in (1, 60):
         run = train(file, [*mine, f"training.steps={steps}", "training.rate=1e-2"], tmp_path / "run", lambda text: None)
-        student = runpy.run_path(str(TEACH))["Checkpoint"](run / "model", 1)
+        student = bench["Checkpoint"](run / "model", 1)
         pairs = [
-            (student.hear(decode.read(audio_path(cut)), len(row)), row) for cut, row in zip(cuts, rows, strict=True)
+            (torch.from_numpy(student.hear(x, len(x))), told[cut.id]) for cut, x in zip(cuts, heard(cuts), strict=True)
         ]
-        apart.append(np.mean([float(distillation_loss(*(torch.from_numpy(x)[None] for x in pair))) for pair in pairs]))
+        apart.append(np.mean([float(distillation_loss(a[None], torch.from_numpy(b.copy())[None])) for a, b in pairs]))
     assert apart[1] < 0.3 * apart[0], apart
-    np.save(folder / "features.npy", np.concatenate(rows)[:, :5].astype(np.float16))
-    read_teacher.cache_clear()
+
+
+def heard(cuts: Iterable[Any]) -> list[np.ndarray]:
+    return [decode.read(audio_path(cut)) for cut in cuts]
+
+
+def test_a_teacher_that_does_not_fit_is_named(recipe: Path, straight: Path, tmp_path: Path) -> None:
+    other, model, source = tmp_path / "other.model", straight / "model", f'manifest = "{recipe.parent}/train.jsonl"\n'
+    train_tokenizer(["red lamp", "the blue lamp", "a green lamp"], other, vocab=18)
+
+    def told(name: str, width: int, *, by: Path, ids: str = "train0") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        np.save(folder / "features.npy", np.zeros((9, width), np.float16))
+        (folder / "index.jsonl").write_text(json.dumps({"id": ids, "first": 0, "frames": 9}) + "\n")
+        (folder / "tokenizer.model").write_bytes(by.read_bytes())
+        return folder
+
+    def begin(folder: Path, *changed: str, also: Path | None = None) -> None:
+        file = tmp_path / "student.toml"
+        more = "" if also is None else f'[[data.train]]\n{source}teacher = "{also}"\n'
+        text = recipe.read_text().replace(source, source + f'teacher = "{folder}"\n', 1)
+        file.write_text(text.replace("[training]", more + "[training]\nweights = {distil = 1.0}"))
+        train(
+            file,
+            [f"data.tokenizer={model}", *changed],
+            tmp_path / "run" / str(len(list(tmp_path.glob("run/*")))),
+            print,
+        )
+
+    good = told("good", 18, by=model / "tokenizer.model")
     with pytest.raises(ConfigError, match=r"a folder of 18 log-probabilities .* found 5"):
-        train(file, mine, tmp_path / "wrong", lambda text: None)
+        begin(told("narrow", 5, by=model / "tokenizer.model"))
+    with pytest.raises(ConfigError, match=r"other: log-probabilities of other tokens .* data\.tokenizer"):
+        begin(told("other", 18, by=other))
+    with pytest.raises(ConfigError, match="something of its clips"):
+        begin(told("strange", 18, by=model / "tokenizer.model", ids="nobody"))
+    with pytest.raises(ConfigError, match="hold 7 and 18 numbers"):
+        begin(told("seven", 7, by=model / "tokenizer.model"), also=good)
     with pytest.raises(ConfigError, match=r"model\.vocab = 20, and data\.tokenizer has 18"):
-        train(file, [*mine, "model.vocab=20"], tmp_path / "other", lambda text: None)
+        begin(good, "model.vocab=20")
     with pytest.raises(ConfigError, match=r"remove data\.tokenizer"):
-        train(file, [*mine, f"init={straight}/model"], tmp_path / "init", lambda text: None)
+        begin(good, f"init={model}")
+    with pytest.raises(ConfigError, match="remove one of them"):
+        begin(good, 'data.tokenizer_text=["x.txt"]')
+    with pytest.raises(ConfigError, match="set the weight of one of them to 0"):
+        stages = 'training.stages=[{"name": "a", "weights": {"teacher": 1.0}}]'
+        begin(good, stages)
 
 
 WRITING = [

@@ -1,7 +1,10 @@
-"""What a larger network makes of training speech: its features, one vector for every 80 ms, to be learnt from.
+"""What another network makes of training speech, one vector for every 80 ms, to be learnt from: its features, or the
+log-probabilities of its CTC head.
 
 The teacher lends them in training and is no part of a model. A folder holds ``features.npy`` (N, D) in half precision
-and ``index.jsonl`` with a line per cut: ``{"id": cut id, "first": row, "frames": rows}``.
+and ``index.jsonl`` with a line per cut: ``{"id": cut id, "first": row, "frames": rows}``. Where they are
+log-probabilities, those of a frame's rows lie one after the other, D = rows x tokens, and ``tokenizer.model`` says of
+which tokens.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from numpy.typing import NDArray
 from sayso.core.errors import DataError
 
 Halves = NDArray[np.float16]
-FEATURES, INDEX = "features.npy", "index.jsonl"
+FEATURES, INDEX, TOKENIZER = "features.npy", "index.jsonl", "tokenizer.model"
 
 
 @lru_cache(maxsize=8)
 def read_teacher(folder: str) -> dict[str, Halves]:
-    """For each cut id its features (T/8, D), mapped from disk. ``DataError`` names what is missing or does not fit."""
+    """For each cut id its vectors (T/8, D), mapped from disk. ``DataError`` names what is missing or does not fit."""
     try:
         features = np.load(Path(folder) / FEATURES, mmap_mode="r")
         lines = (Path(folder) / INDEX).read_text(encoding="utf-8").splitlines()

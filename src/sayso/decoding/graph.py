@@ -38,7 +38,7 @@ class GraphConfig(Config):
 
     kind: Literal["graph"] = "graph"
     beam: float = Field(default=16.0, gt=0)  # inf: no beam
-    max_active: int | None = Field(default=1600, ge=1)  # positions that survive a frame; noise spreads them
+    max_active: int | None = Field(default=800, ge=1)  # positions that survive a frame
     histories: int | None = Field(default=4, ge=1)  # hypotheses per position that differ in slot values
     open_top_k: int | None = Field(default=8, ge=1)  # tokens per frame that an open slot considers
     open_counts: bool = False  # hypotheses of one open slot stay apart by length: its bound is exact, the search slower

@@ -18,14 +18,14 @@ from sayso.models.encoders.attention import AttentionEncoder, AttentionLayer
 @torch.no_grad()
 def with_layers(model: SpeechModel, layers: int) -> SpeechModel:
     """A model with ``layers`` encoder layers: the first ones of ``model``, and where it has fewer, new ones; ValueError
-    where those cannot pass their input on.
+    where those cannot pass their input on, or the encoder cannot have so few.
 
     A new layer is a copy of the last one with the last projection of every branch at zero, so that it passes its input
     on; its LayerNorm, if there is one behind the branches, takes over the scale that the last one gave. With fewer
     layers it says something else, and has to learn again.
     """
     config = model.config.encoder
-    encoder = config.model_copy(update={"layers": layers})
+    encoder = type(config).model_validate(config.model_dump() | {"layers": layers})  # some layers need others
     grown = model.config.model_copy(update={"encoder": encoder}).build()
     names = grown.state_dict()
     grown.load_state_dict({name: value for name, value in model.state_dict().items() if name in names}, strict=False)

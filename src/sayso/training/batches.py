@@ -46,7 +46,7 @@ class Item:
 @dataclass
 class Batch:
     """Features (B,T,F), lengths (B,), targets (B,U), target lengths (B,), intent (B,), tags (B,U) and phones
-    (B,T/8,PHONES_PER_FRAME) with -100 for unknown; the teacher's features (B,T/8,D) with NaN for unknown, None where
+    (B,T/8,PHONES_PER_FRAME) with -100 for unknown; the teacher's vectors (B,T/8,D) with NaN for unknown, None where
     all are; trees (B,W) and their lengths (B,), 0 for unknown; and so the phones of the transcript (B,P)."""
 
     features: Tensor
@@ -226,7 +226,7 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def teacher_of(features: Halves, frames: int) -> Floats:
-    """(T/8, D): the teacher's features (T'/8, D) of the whole clip for a version of it that is ``frames`` long."""
+    """(T/8, D): the teacher's vectors (T'/8, D) of the whole clip for a version of it that is ``frames`` long."""
     count = -(-frames // FACTOR)
     places = ((np.arange(count) + 0.5) * (len(features) / count)).astype(np.int64)
     return features[np.minimum(places, len(features) - 1)].astype(np.float32)

@@ -32,7 +32,7 @@ from sayso.data.features import ClipMeta, FeatureBank, cached, noise_features, n
 from sayso.data.phones import read_phones
 from sayso.data.samples import SampleBank
 from sayso.data.splits import cut_valid
-from sayso.data.teacher import read_teacher
+from sayso.data.teacher import TOKENIZER, read_teacher
 from sayso.models.assembly import ModelConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
@@ -142,6 +142,7 @@ def gather(
 
     for part in read_parts(data) if parts is None else parts:
         source = part.source
+        _check_teacher(source, tokenizer)
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
             name = f"{part.name}, copy {copy}" if copy else part.name
             banks.append(make(part.train, name, copy, source))
@@ -180,6 +181,16 @@ def gather(
         label_members(coarse, model.heads),
         recorded,
     )
+
+
+def _check_teacher(source: Source, tokenizer: Tokenizer) -> None:
+    """Log-probabilities are of the run's own tokens."""
+    path = Path(source.teacher or "") / TOKENIZER
+    if source.teacher is not None and path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
+        raise ConfigError(
+            f"{source.teacher}: log-probabilities of other tokens than this run's; set data.tokenizer to {path}, or "
+            "begin with a checkpoint that has it"
+        )
 
 
 def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:

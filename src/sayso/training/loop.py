@@ -37,7 +37,7 @@ from sayso.training.noise import noisy
 from sayso.training.objective import Aids, Objective
 from sayso.training.parsing import decoder_greedy
 from sayso.training.progress import Means
-from sayso.training.recipe import TrainingConfig
+from sayso.training.recipe import LossWeights, TrainingConfig
 from sayso.training.sequence import SequenceLoss
 from sayso.training.transducing import transducer_greedy
 
@@ -89,18 +89,8 @@ class Trainer:
             parameter.requires_grad_(not name.startswith((*self.fixed, *config.freeze)))
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
-        width = next((item.teacher.shape[1] for item in corpus.train if item.teacher is not None), 0)
         weights = config.at_most()
-        if weights.teacher > 0 and not width:
-            raise ConfigError(
-                "training.weights.teacher needs a source with 'teacher': a folder of a teacher's features"
-            )
-        tokens = model.ctc.rate * model.config.vocab
-        if weights.distil > 0 and width != tokens:
-            raise ConfigError(
-                f"training.weights.distil needs a source with 'teacher': a folder of {tokens} log-probabilities for "
-                f"every 80 ms (benchmarks/teach.py --checkpoint, of a network with this tokenizer); found {width}"
-            )
+        width = _taught_width(model, corpus, weights)
         if weights.decoder > 0 and (model.decoder is None or not any(item.tree for item in corpus.train)):
             raise ConfigError(
                 "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"
@@ -360,6 +350,31 @@ def _in_bf16(config: TrainingConfig) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def _taught_width(model: SpeechModel, corpus: Corpus, weights: LossWeights) -> int:
+    """How many numbers a teacher has for every 80 ms; 0 without one."""
+    widths = sorted({int(item.teacher.shape[1]) for item in corpus.train if item.teacher is not None})
+    if not (weights.teacher or weights.distil):
+        return 0
+    name = "teacher" if weights.teacher else "distil"
+    if not widths:
+        raise ConfigError(
+            f"training.weights.{name} needs a source with 'teacher': a folder that holds something of its clips "
+            "(benchmarks/teach.py); none does"
+        )
+    if len(widths) > 1:
+        raise ConfigError(
+            f"the sources' 'teacher' folders hold {' and '.join(map(str, widths))} numbers for every 80 ms; take one "
+            "teacher for all"
+        )
+    tokens = model.ctc.rate * model.config.vocab
+    if weights.distil and widths != [tokens]:
+        raise ConfigError(
+            f"training.weights.distil needs a source with 'teacher': a folder of {tokens} log-probabilities for every "
+            f"80 ms (benchmarks/teach.py --checkpoint, of a network with this tokenizer); found {widths[0]}"
+        )
+    return widths[0]
 
 
 def _check_names(model: SpeechModel, config: TrainingConfig) -> None:

@@ -33,7 +33,8 @@ class Source(Config):
     takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
     corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
     for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
-    it does not know do without. ``teacher`` is likewise a folder of a teacher's features (``data/teacher.py``).
+    it does not know do without. ``teacher`` is likewise a folder of another network's features or log-probabilities
+    (``data/teacher.py``).
     ``disfluencies`` of the transcripts (filled pauses, repeats, restarts) are kept, or removed so that the network
     learns to pass over them. ``transcripts`` false: nothing of what was said word by word is learnt from, intents and
     the values of slots alone (by the intent head and a decoder of decoupled trees), as where no more was labelled.
@@ -80,6 +81,14 @@ class DataConfig(Config):
     written: bool = False
     cache: str = "runs/cache"
     processes: int = 2
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        if self.tokenizer is not None and self.tokenizer_text:
+            raise ValueError(
+                "'tokenizer' is one that exists, and 'tokenizer_text' is to train one on; remove one of them"
+            )
+        return self
 
 
 class SpecAugmentConfig(Config):
@@ -159,15 +168,6 @@ class LossWeights(Config):
     def _guided_where_there_is_attention(self) -> Self:
         if (self.guided or self.quantity) and not self.decoder:
             raise ValueError("'guided' and 'quantity' are about a decoder's attention; give 'decoder' a weight too")
-        return self
-
-    @model_validator(mode="after")
-    def _one_teacher(self) -> Self:
-        if self.teacher and self.distil:
-            raise ValueError(
-                "'teacher' learns features and 'distil' distributions, and a source's folder holds one of the two; set "
-                "one of them to 0"
-            )
         return self
 
     @model_validator(mode="after")
@@ -254,6 +254,12 @@ class TrainingConfig(Config):
         for number in range(len(names)):
             if not any(self.during(number).weights.by_loss().values()):
                 raise ValueError(f"stage '{names[number]}': all losses have weight 0; give at least one a weight")
+        most = self.at_most()
+        if most.teacher and most.distil:
+            raise ValueError(
+                "'teacher' learns features and 'distil' log-probabilities, and a source's folder holds one of the two; "
+                "set the weight of one of them to 0"
+            )
         return self
 
     def stage_at(self, share: float) -> int:
@@ -281,7 +287,8 @@ class TrainingConfig(Config):
 
 
 class Recipe(Config):
-    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only name heads, encoder layers, dropout."""
+    """The whole file. ``init`` is a checkpoint folder; then ``model`` may only name heads, dropout, and more or fewer
+    encoder layers (the first ones)."""
 
     name: str = "run"
     init: str | None = None

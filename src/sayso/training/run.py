@@ -179,9 +179,8 @@ def _begin(settings: Recipe | LanguageRecipe, folder: Path, may: Sequence[str]) 
 
 def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechModel, Tokenizer]:
     heads = settings.model.heads
-    given = None if settings.data.tokenizer is None else Tokenizer.load(settings.data.tokenizer)
     if settings.init is not None:
-        if given is not None:
+        if settings.data.tokenizer is not None:
             raise ConfigError("'init' brings its own tokenizer; remove data.tokenizer")
         others = [key for key in differing_keys(ModelConfig(), settings.model) if not key.startswith(BESIDE_INIT)]
         decoder = None if settings.model.decoder is None else (settings.model.decoder, settings.model.trees)
@@ -197,15 +196,16 @@ def _model(settings: Recipe, folder: Path, parts: list[Part]) -> tuple[SpeechMod
             )
         return _grown(model, settings), tokenizer
     path = folder / TOKENIZER
-    if given is not None:
-        if given.size != settings.model.vocab:
-            raise ConfigError(
-                f"model.vocab = {settings.model.vocab}, and data.tokenizer has {given.size} tokens; set it so"
-            )
-        tokenizer = given
-        path.write_bytes(given.model)
-    elif path.exists():
+    if path.exists():
         tokenizer = Tokenizer.load(path)
+    elif settings.data.tokenizer is not None:
+        tokenizer = Tokenizer.load(settings.data.tokenizer)
+        if tokenizer.size != settings.model.vocab:
+            raise ConfigError(
+                f"model.vocab = {settings.model.vocab}, and data.tokenizer has {tokenizer.size} tokens; set it so"
+            )
+        with whole(path) as fresh:
+            fresh.write_bytes(tokenizer.model)
     else:
         texts = [*transcripts(parts), *_extra(settings.data)]
         if settings.data.written:
@@ -245,7 +245,7 @@ def _grown(model: SpeechModel, settings: Recipe) -> SpeechModel:
     try:
         return with_layers(model, encoder.layers)
     except ValueError as error:
-        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}; name no more than it has") from None
+        raise ConfigError(f"model.encoder.layers = {encoder.layers}: {error}") from None
 
 
 def _extra(data: DataConfig) -> Iterator[str]:
