@@ -111,6 +111,34 @@ def test_any_chunking_gives_the_same_and_streams_do_not_meet(config: GraphConfig
         assert search.stable(alone) == search.stable(chunked)
 
 
+def test_a_price_of_blank_is_less_of_it_for_grammar_and_filler() -> None:
+    rng = np.random.default_rng(21)
+    domain = random_domain(rng, tokens=4, open_slot=True)
+    dear, plain = (GraphSearch(domain.automaton(), EXACT.model_copy(update={"blank_penalty": p})) for p in (1.5, 0.0))
+    for _ in range(5):
+        x = random_log_probs(rng, 10, len(domain.pieces))
+        before, less = x.copy(), x.copy()
+        less[:, 0] -= 1.5
+        found, expected = dear.step(dear.start(), x), plain.step(plain.start(), less)
+        assert dear.nbest(found, 50, final=False) == plain.nbest(expected, 50, final=False)
+        assert dear.margin(found) == plain.margin(expected)
+        assert np.array_equal(x, before)
+
+
+def test_what_noise_covers_is_said_all_the_same_where_blank_costs() -> None:
+    meanings = (Meaning(intent="short"), Meaning(intent="long"))
+    sentences = (Sentence((1, 2), (0,)), Sentence((1, 2, 3), (1,)))
+    domain = Domain(sentences, {}, (), meanings, ("<blk>", "▁a", "▁b", "▁c"))
+    x = np.log(np.full((6, 4), 0.01))
+    for frame, token in ((0, 1), (2, 2)):
+        x[frame, token] = np.log(0.9)
+    x[[1, 3, 5], 0] = np.log(0.9)
+    x[4, 0], x[4, 3] = np.log(0.6), np.log(0.2)  # the last word lies under a plate
+    best = [GraphSearch(domain.automaton(), GraphConfig(blank_penalty=p)) for p in (0.0, 2.0)]
+    said = [search.nbest(search.step(search.start(), x))[0].tokens for search in best]
+    assert said == [(1, 2), (1, 2, 3)]
+
+
 @pytest.mark.parametrize("commit", [None, 1.0])
 def test_stable_prefix_only_grows_and_finals_keep_it(commit: float | None) -> None:
     rng = np.random.default_rng(11)

@@ -60,7 +60,14 @@ from sayso.training.run import METRICS, read_sources, run
 Floats = NDArray[np.float32]
 # a sound says less than a piece: what is behind now may be ahead in a few frames
 # in noise many positions are as good as the right one (benchmarks/LOG.md)
-_SOUNDS: dict[str, Any] = {"kind": "graph", "beam": 20.0, "max_active": 1600, "commit_beam": 14.0, "pauses": PAUSES}
+_SOUNDS: dict[str, Any] = {
+    "kind": "graph",
+    "beam": 20.0,
+    "max_active": 1600,
+    "blank_penalty": 2.0,
+    "commit_beam": 14.0,
+    "pauses": PAUSES,
+}
 BASE, CALIBRATION = Path("models/base"), "calibration.json"
 
 

@@ -46,6 +46,7 @@ class GraphConfig(Config):
     filler_penalty: float = 0.5  # per token of the filler
     pauses: tuple[int, ...] = ()  # posteriors (phones of "uh", "um") that between words may be as good as blank
     pause_penalty: float = Field(default=1.0, ge=0)  # per frame of them
+    blank_penalty: float = Field(default=0.0, ge=0)  # per frame of blank: what noise covers, CTC takes for nothing said
     nbest: int = Field(default=4, ge=1)
     commit_beam: float | None = Field(
         default=8.0, gt=0
@@ -100,7 +101,9 @@ class GraphSearch:
         """Advance ``state`` in place over (T, V) log posteriors of pieces or phones (T may be 0) and return it."""
         if log_probs.ndim != 2 or log_probs.shape[1] != self.automaton.units:
             raise ValueError(f"log_probs are {log_probs.shape}, expected (T, {self.automaton.units})")
-        for frame in np.asarray(log_probs, dtype=np.float64):
+        frames = np.array(log_probs, dtype=np.float64)
+        frames[:, 0] -= self.config.blank_penalty
+        for frame in frames:
             self._advance(state, frame)
         return state
 
@@ -171,7 +174,7 @@ class GraphSearch:
         best = frontier.best()
         quiet: float | Doubles = frame[0]
         if self._pauses.size:
-            paused = float(frame[self._pauses].max()) - config.pause_penalty
+            paused = float(frame[self._pauses].max()) - config.pause_penalty - config.blank_penalty
             quiet = np.where(self._tables.between[frontier.node], max(frame[0], paused), frame[0])
         held = Frontier(
             node=frontier.node,
