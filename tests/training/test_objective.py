@@ -181,7 +181,7 @@ def test_distil_is_the_divergence_from_a_teacher_of_the_same_tokens_where_it_is_
     assert losses["total"].item() == pytest.approx((losses["ctc"] + 0.5 * losses["distil"]).item(), rel=1e-6)
     assert "teacher" not in losses and "distil" not in module(_batch(), (4, 16))
     with pytest.raises(ValueError, match="'teacher' learns features and 'distil'"):
-        LossWeights(teacher=1.0, distil=1.0)
+        TrainingConfig(weights=LossWeights(teacher=1.0, distil=1.0))
 
 
 def test_without_weight_there_is_no_second_loss() -> None:
