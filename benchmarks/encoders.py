@@ -133,15 +133,15 @@ def renewed(init: Path, folder: Path, kept: tuple[str, ...], seed: int, tokenize
     return folder
 
 
-def rows(runs: Mapping[str, Callable[[], Path]], dev: Dev, bench: str, found: Any = None) -> None:
-    """Train and judge every row, and compare its word errors with those of the first (or with ``found``'s)."""
-    reference = next(iter(runs))
+def rows(runs: Mapping[str, Callable[[], Path]], dev: Dev, bench: str) -> None:
+    """Train and judge every row, and compare its word errors with those of the first."""
+    reference, its = next(iter(runs)), None
     for name, train in runs.items():
         folder = train()
         emit(bench, name, "steps", float(taken(folder)[0]))
         mine = judge(folder, dev)
-        compare(name, reference, "wer", mine, found, bench)
-        found = found or mine
+        compare(name, reference, "wer", mine, its, bench)
+        its = its or mine
 
 
 def compare(case: str, reference: str, metric: str, mine: Any, its: Any, bench: str = BENCH) -> None:

@@ -41,6 +41,7 @@ from sayso.data.samples import sample_rows
 from sayso.data.teacher import FEATURES, INDEX, TOKENIZER
 from sayso.models.assembly import load_checkpoint
 from sayso.models.encoders.pretrained import PretrainedConfig
+from sayso.models.features import LogMel
 from sayso.models.subsampling import FACTOR
 
 RATE, WINDOW, FRAME, GAP = 16000, 30 * 16000, 1280, 4800  # samples
@@ -131,11 +132,11 @@ class Checkpoint:
         if self._model.config.encoder.hears != "features":
             raise UsageError(f"--checkpoint {folder}: its encoder hears samples; give one that hears features")
         self._features = FeatureConfig(mels=self._model.config.encoder.mels)
+        self._bank = LogMel(self._features)
 
     def frames(self, samples: int) -> int:
         """Rows for so many samples: the encoder's own, so that each stands beside the student's of the same sound."""
-        window, shift = (round(ms * RATE / 1000) for ms in (self._features.window_ms, self._features.shift_ms))
-        return -(-max(0, (samples - window) // shift + 1) // FACTOR)
+        return -(-int(self._bank.frames(torch.tensor(samples))) // FACTOR)
 
     @torch.no_grad()
     def hear(self, window: Floats, samples: int) -> Floats:
@@ -224,7 +225,7 @@ def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: 
             (fresh / TOKENIZER).write_bytes(teacher.tokenizer.model)
 
 
-def pack(clips: Iterable[tuple[str, str, float]], teacher: Teacher | type[Whisper] = Whisper) -> Iterator[list[Clip]]:
+def pack(clips: Iterable[tuple[str, str, float]], teacher: Teacher) -> Iterator[list[Clip]]:
     """Recordings (id, audio, seconds) into windows of 30 s, in their order, each in one of its own where the teacher
     hears them ``alone``; longer ones are left out."""
     window: list[Clip] = []

@@ -27,8 +27,7 @@ def with_layers(model: SpeechModel, layers: int) -> SpeechModel:
     config = model.config.encoder
     encoder = type(config).model_validate(config.model_dump() | {"layers": layers})  # some layers need others
     grown = model.config.model_copy(update={"encoder": encoder}).build()
-    names = grown.state_dict()
-    grown.load_state_dict({name: value for name, value in model.state_dict().items() if name in names}, strict=False)
+    grown.load_state_dict(model.state_dict(), strict=False)
     old, new = model.encoder, grown.encoder
     for index in range(config.layers, layers):
         if not isinstance(old, AttentionEncoder) or not isinstance(new, AttentionEncoder):

@@ -185,8 +185,10 @@ def gather(
 
 def _check_teacher(source: Source, tokenizer: Tokenizer) -> None:
     """Log-probabilities are of the run's own tokens."""
-    path = Path(source.teacher or "") / TOKENIZER
-    if source.teacher is not None and path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
+    if source.teacher is None:
+        return
+    path = Path(source.teacher) / TOKENIZER
+    if path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
         raise ConfigError(
             f"{source.teacher}: log-probabilities of other tokens than this run's; set data.tokenizer to {path}, or "
             "begin with a checkpoint that has it"

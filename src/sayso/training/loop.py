@@ -354,9 +354,9 @@ def _in_bf16(config: TrainingConfig) -> bool:
 
 def _taught_width(model: SpeechModel, corpus: Corpus, weights: LossWeights) -> int:
     """How many numbers a teacher has for every 80 ms; 0 without one."""
-    widths = sorted({int(item.teacher.shape[1]) for item in corpus.train if item.teacher is not None})
     if not (weights.teacher or weights.distil):
         return 0
+    widths = sorted({int(item.teacher.shape[1]) for item in corpus.train if item.teacher is not None})
     name = "teacher" if weights.teacher else "distil"
     if not widths:
         raise ConfigError(
