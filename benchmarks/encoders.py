@@ -133,14 +133,17 @@ def renewed(init: Path, folder: Path, kept: tuple[str, ...], seed: int, tokenize
     return folder
 
 
-def rows(runs: Mapping[str, Callable[[], Path]], dev: Dev, bench: str) -> None:
-    """Train and judge every row, and compare its word errors with those of the first."""
+def rows(
+    runs: Mapping[str, Callable[[], Path]], dev: Dev, bench: str, by: Reader | None = None, metric: str = "wer"
+) -> None:
+    """Train and judge every row (read ``by`` greedy CTC or someone else), and compare its word errors with those of the
+    first."""
     reference, its = next(iter(runs)), None
     for name, train in runs.items():
         folder = train()
         emit(bench, name, "steps", float(taken(folder)[0]))
-        mine = judge(folder, dev)
-        compare(name, reference, "wer", mine, its, bench)
+        mine = judge(folder, dev, by)
+        compare(name, reference, metric, mine, its, bench)
         its = its or mine
 
 

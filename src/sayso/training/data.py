@@ -32,8 +32,8 @@ from sayso.data.features import ClipMeta, FeatureBank, cached, noise_features, n
 from sayso.data.phones import read_phones
 from sayso.data.samples import SampleBank
 from sayso.data.splits import cut_valid
-from sayso.data.teacher import TOKENIZER, read_teacher
-from sayso.models.assembly import ModelConfig
+from sayso.data.teacher import NETWORK, TOKENIZER, read_teacher
+from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.tree_grammar import TreeGrammar
@@ -180,19 +180,36 @@ def gather(
         data.synthetic_share,
         label_members(coarse, model.heads),
         recorded,
+        _lender(data.train),
     )
 
 
 def _check_teacher(source: Source, tokenizer: Tokenizer) -> None:
-    """Log-probabilities are of the run's own tokens."""
+    """What is said of tokens is said of the run's own."""
     if source.teacher is None:
         return
-    path = Path(source.teacher) / TOKENIZER
-    if path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
-        raise ConfigError(
-            f"{source.teacher}: log-probabilities of other tokens than this run's; set data.tokenizer to {path}, or "
-            "begin with a checkpoint that has it"
-        )
+    folder = Path(source.teacher)
+    for path in (folder / TOKENIZER, folder / NETWORK / TOKENIZER):
+        if path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
+            raise ConfigError(
+                f"{folder}: made with other tokens than this run's; set data.tokenizer to {path}, or begin with a "
+                "checkpoint that has it"
+            )
+
+
+def _lender(sources: Iterable[Source]) -> SpeechModel | None:
+    """The network whose encoded frames the sources' ``teacher`` folders hold, where they do."""
+    named = (Path(source.teacher) / NETWORK for source in sources if source.teacher is not None)
+    networks = sorted({path for path in named if path.is_dir()})
+    found = [load_checkpoint(path)[0] for path in networks]
+    for other, path in zip(found[1:], networks[1:], strict=True):
+        mine, its = found[0].state_dict(), other.state_dict()
+        if mine.keys() != its.keys() or not all(torch.equal(its[name], weight) for name, weight in mine.items()):
+            raise ConfigError(
+                f"{path} is another network than {networks[0]}; take one teacher for all sources (make the folders "
+                "anew with benchmarks/teach.py --encoded)"
+            )
+    return found[0] if found else None
 
 
 def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:

@@ -47,8 +47,8 @@ Say = Callable[[str], None]
 @dataclass
 class Corpus:
     """Training items with their weights, validation items, how to get an item's features, the share of synthetic speech
-    in a batch (None: as it comes), the classes that each intent label may mean (L,C) (None: labels are classes), and
-    recorded noises as log-mel energies."""
+    in a batch (None: as it comes), the classes that each intent label may mean (L,C) (None: labels are classes),
+    recorded noises as log-mel energies, and the teacher whose encoded frames items hold."""
 
     train: list[Item]
     weights: list[float]
@@ -57,6 +57,7 @@ class Corpus:
     synthetic_share: float | None = None
     members: NDArray[np.bool_] | None = None
     noises: Sequence[Floats] = ()
+    lender: SpeechModel | None = None
 
 
 @dataclass
@@ -96,7 +97,9 @@ class Trainer:
                 "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"
             )
         members = None if corpus.members is None else torch.from_numpy(corpus.members)
-        aids = Aids(SequenceLoss(config.sequence, self._word_errors), members, config.label_smoothing)
+        lender = None if corpus.lender is None else corpus.lender.to(self.fabric.device)
+        judge = SequenceLoss(config.sequence, self._word_errors)
+        aids = Aids(judge, members, config.label_smoothing, lender=lender)
         self.whole = Objective(model, weights, config.transducer, width, config.weighting, aids, config.masked)
         apart = list(self.whole.weighting.parameters())
         learnt = [p for p in self.whole.parameters() if p.requires_grad and not any(p is other for other in apart)]
@@ -354,10 +357,10 @@ def _in_bf16(config: TrainingConfig) -> bool:
 
 def _taught_width(model: SpeechModel, corpus: Corpus, weights: LossWeights) -> int:
     """How many numbers a teacher has for every 80 ms; 0 without one."""
-    if not (weights.teacher or weights.distil):
+    name = next((name for name in ("teacher", "distil", "distil_transducer") if getattr(weights, name)), None)
+    if name is None:
         return 0
     widths = sorted({int(item.teacher.shape[1]) for item in corpus.train if item.teacher is not None})
-    name = "teacher" if weights.teacher else "distil"
     if not widths:
         raise ConfigError(
             f"training.weights.{name} needs a source with 'teacher': a folder that holds something of its clips "
@@ -373,6 +376,12 @@ def _taught_width(model: SpeechModel, corpus: Corpus, weights: LossWeights) -> i
         raise ConfigError(
             f"training.weights.distil needs a source with 'teacher': a folder of {tokens} log-probabilities for every "
             f"80 ms (benchmarks/teach.py --checkpoint, of a network with this tokenizer); found {widths[0]}"
+        )
+    if weights.distil_transducer and (corpus.lender is None or widths != [corpus.lender.encoder.width]):
+        raise ConfigError(
+            "training.weights.distil_transducer needs a source with 'teacher': a folder of a network's encoded frames "
+            f"and that network (benchmarks/teach.py --checkpoint DIR --encoded); found {widths[0]} numbers for every "
+            f"80 ms {'without a network' if corpus.lender is None else 'that are not the network its own'}"
         )
     return widths[0]
 

@@ -17,6 +17,7 @@ from sayso.losses import (
     distillation_loss,
     guided_attention_loss,
     label_loss,
+    lattice_distillation_loss,
 )
 from sayso.losses.alignment import ctc_alignment, ctc_emission_frames, first_said
 from sayso.models.assembly import SpeechModel
@@ -36,7 +37,8 @@ class Aids:
     label is a class), ``smoothing`` is that of intents and slots. ``masked`` hides speech and asks for it.
 
     ``phones`` maps (B,T,D) of the middle layer to (B,T,PHONES_PER_FRAME x phones), ``teacher`` that of the layer below
-    the last to a teacher's features. ``transducer`` is the full one where none is given.
+    the last to a teacher's features; ``lender`` is a teacher whose encoded frames the batches hold. ``transducer`` is
+    the full one where none is given.
     """
 
     sequence: SequenceLoss | None = None
@@ -44,6 +46,7 @@ class Aids:
     smoothing: float = 0.0
     phones: nn.Module | None = None
     teacher: nn.Module | None = None
+    lender: SpeechModel | None = None
     transducer: TransducerLoss | None = None
     masked: MaskedPrediction | None = None
 
@@ -134,9 +137,14 @@ def objective(
     if weights.distil > 0 and batch.teacher is not None:
         told = batch.teacher.reshape(len(batch.teacher), -1, model.config.vocab)
         losses["distil"] = distillation_loss(log_probs, told, weights.distil_temperature)
-    if weights.transducer > 0 and bool((batch.target_lengths > 0).any()):
-        loss = aids.transducer or FullLoss(FullConfig())
-        losses["transducer"] = _transducer(model, batch, encoded, frames, weights.transducer_share, loss)
+    lender = aids.lender if weights.distil_transducer > 0 and batch.teacher is not None else None
+    if (weights.transducer > 0 or lender is not None) and bool((batch.target_lengths > 0).any()):
+        rows = _share(batch, weights.transducer_share)
+        if weights.transducer > 0:
+            loss = aids.transducer or FullLoss(FullConfig())
+            losses["transducer"] = _transducer(model, batch, encoded, frames, rows, loss)
+        if lender is not None:
+            losses["distil_transducer"] = _distilled(model, batch, encoded, frames, rows, lender)
     if weights.sequence > 0:
         told = batch.target_lengths > 0  # the others say nothing of what was said, which is not silence
         heard = Heard(log_probs[told], rows[told], encoded[told], frames[told])
@@ -233,15 +241,38 @@ def _times(model: SpeechModel, encoded: Tensor, frames: Tensor, labels: Tensor, 
     return first_said(path, labels.shape[1]).div(rate, rounding_mode="floor")
 
 
-def _transducer(
-    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, share: float, loss: TransducerLoss
-) -> Tensor:
-    """The transducer loss on a share of the rows with a transcript (they come in random order), trimmed to their own
-    longest."""
+def _share(batch: Batch, share: float) -> Tensor:
+    """Which rows: a share of those with a transcript (they come in random order), one at least."""
     told = batch.target_lengths > 0
-    rows = torch.nonzero((torch.rand(len(encoded)) < share).to(told.device) & told)[:, 0]
-    rows = rows if len(rows) else torch.nonzero(told)[:1, 0]
+    rows = torch.nonzero((torch.rand(len(told)) < share).to(told.device) & told)[:, 0]
+    return rows if len(rows) else torch.nonzero(told)[:1, 0]
+
+
+def _transducer(
+    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, rows: Tensor, loss: TransducerLoss
+) -> Tensor:
+    """The transducer loss on these rows, trimmed to their own longest."""
     most_t, most_u = int(frames[rows].max()), max(1, int(batch.target_lengths[rows].max()))
     lengths = batch.target_lengths[rows]
     found: Tensor = loss(model, encoded[rows, :most_t], batch.targets[rows, :most_u], frames[rows], lengths)
     return (found / lengths.clamp(min=1)).mean()
+
+
+def _distilled(
+    model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, rows: Tensor, lender: SpeechModel
+) -> Tensor:
+    """How far the transducer is from that of ``lender`` on those of these rows whose encoded frames it lent: per label,
+    summed over the lattice. 0 where it lent none."""
+    assert batch.teacher is not None
+    rows = rows[~batch.teacher[rows, 0, 0].isnan()]
+    if not len(rows):
+        return encoded.new_zeros(())
+    most_t, most_u = int(frames[rows].max()), int(batch.target_lengths[rows].max())
+    targets, lengths = batch.targets[rows, :most_u], batch.target_lengths[rows]
+    with torch.no_grad():
+        # what lies behind a row's end is nobody's frame, and NaN would be everybody's gradient
+        lent = batch.teacher[rows, :most_t].nan_to_num()
+        told = lender.joiner(lent, lender.predictor(targets))
+    heard = model.joiner(encoded[rows, :most_t], model.predictor(targets))
+    found = lattice_distillation_loss(heard, told, targets, frames[rows], lengths, reduction="none")
+    return (found / lengths).mean()

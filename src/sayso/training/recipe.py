@@ -33,7 +33,7 @@ class Source(Config):
     takes that many of the split's clips, chosen by the hash of their ids; ``longest_s`` leaves out longer ones. A
     corpus is cut into training and validation here; a manifest is taken whole, for training or (``split = "valid"``)
     for validation. ``phones`` is a file of phone alignments (``data/phones.py``) for the loss of that name; clips that
-    it does not know do without. ``teacher`` is likewise a folder of another network's features or log-probabilities
+    it does not know do without. ``teacher`` is likewise a folder of what another network makes of its clips
     (``data/teacher.py``).
     ``disfluencies`` of the transcripts (filled pauses, repeats, restarts) are kept, or removed so that the network
     learns to pass over them. ``transcripts`` false: nothing of what was said word by word is learnt from, intents and
@@ -134,15 +134,16 @@ class LossWeights(Config):
     a batch then holds half as many clips. ``teacher``: the layer below the last predicts a teacher's features by a
     linear map that is not kept (Chang et al. 2022, DistilHuBERT); sources bring them. ``distil``: CTC's head says in
     every frame what a teacher's does (Hinton et al. 2015), both at ``distil_temperature``; ``teacher`` folders of the
-    sources then hold log-probabilities of the model's own tokens instead. ``masked``: codes of hidden
-    stretches, for which nothing need be written (``training/masking.py``; BEST-RQ, Chiu et al. 2022). ``sequence``:
-    expected word errors over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``:
-    cross-entropy of
-    what the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
+    sources then hold log-probabilities of the model's own tokens instead. ``distil_transducer``: in
+    every point of its lattice the transducer says as a teacher's does whether a blank, the next label or another
+    follows (Panchapagesan et al. 2021), on the rows of ``transducer_share``, summed over the lattice, per label; the
+    folders then hold the teacher's encoded frames and its network. ``masked``: codes of hidden stretches, for which
+    nothing need be written (``training/masking.py``; BEST-RQ, Chiu et al. 2022). ``sequence``: expected word errors
+    over an n-best list (Prabhavalkar et al. 2018), for networks that hear already. ``decoder``: cross-entropy of what
+    the model's decoder is to write, with ``decoder_smoothing`` of every target spread over all tokens. ``guided``:
     what of its attention strays from the diagonal costs (Tachibana et al. 2018), which shows it where to look at first.
     ``quantity``: what a label's attention lacks to one costs (Inaguma and Kawahara 2021, arXiv:2103.00422); only
-    monotonic
-    attention, which may choose no frame, lacks any.
+    monotonic attention, which may choose no frame, lacks any.
     """
 
     ctc: float = Field(default=0.6, ge=0)
@@ -153,6 +154,7 @@ class LossWeights(Config):
     teacher: float = Field(default=0.0, ge=0)
     distil: float = Field(default=0.0, ge=0)
     distil_temperature: float = Field(default=1.0, gt=0)
+    distil_transducer: float = Field(default=0.0, ge=0)
     masked: float = Field(default=0.0, ge=0)
     transducer: float = Field(default=0.4, ge=0)
     transducer_share: float = Field(default=0.4, gt=0, le=1)
@@ -255,10 +257,10 @@ class TrainingConfig(Config):
             if not any(self.during(number).weights.by_loss().values()):
                 raise ValueError(f"stage '{names[number]}': all losses have weight 0; give at least one a weight")
         most = self.at_most()
-        if most.teacher and most.distil:
+        if sum(weight > 0 for weight in (most.teacher, most.distil, most.distil_transducer)) > 1:
             raise ValueError(
-                "'teacher' learns features and 'distil' log-probabilities, and a source's folder holds one of the two; "
-                "set the weight of one of them to 0"
+                "'teacher' learns features, 'distil' log-probabilities and 'distil_transducer' encoded frames, and a "
+                "source's folder holds one of the three; set the weights of the others to 0"
             )
         return self
 
