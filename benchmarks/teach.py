@@ -66,15 +66,22 @@ class Clip:
     at: int
 
 
-class Whisper:
-    """The encoder, with the features it wants."""
-
-    alone = False
+class Foreign:
+    """What encoders of others have in common: features that need nothing beside them."""
 
     @staticmethod
     def frames(samples: int) -> int:
         """Rows for so many samples."""
         return -(-samples // FRAME)
+
+    def signed(self, folder: Path) -> None:
+        """Leave nothing in ``folder``."""
+
+
+class Whisper(Foreign):
+    """The encoder, with the features it wants."""
+
+    alone = False
 
     def __init__(self, threads: int) -> None:
         try:
@@ -99,15 +106,11 @@ class Whisper:
         found: Floats = heard.reshape(-1, PER_FRAME, heard.shape[1]).mean(1)
         return found
 
-    def signed(self, folder: Path) -> None:
-        """Its features need nothing beside them."""
 
-
-class Pretrained:
+class Pretrained(Foreign):
     """An encoder of transformers, a recording at a time."""
 
     alone = True
-    frames = staticmethod(Whisper.frames)
 
     def __init__(self, source: str, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -123,8 +126,6 @@ class Pretrained:
             heard = self._encoder.mixed(self._encoder.hidden(rows, lengths), lengths, rows.shape[1])
         found: Floats = heard[0].float().numpy()
         return found
-
-    signed = Whisper.signed
 
 
 class Checkpoint:
