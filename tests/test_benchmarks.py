@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -320,3 +321,20 @@ def test_what_writes_is_judged_on_what_it_did_not_hear_and_rules_on_the_truth_ar
     assert text == "it costs five dollars" and Path(audio) == tmp_path / "It.wav"
     with pytest.raises(DataError, match="every sentence occurs in"):
         bench["unheard"](tmp_path / "train.jsonl", tmp_path / "train.jsonl")
+
+
+def test_builds_hear_all_of_the_corpora_but_the_noise_they_are_judged_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpora, kept = tmp_path / "corpora", tmp_path / "kept"
+    for file in ("noise/doing_the_dishes.flac", "noise/tap.flac", "rooms/hall.flac", "README.md"):
+        (corpora / file).parent.mkdir(parents=True, exist_ok=True)
+        (corpora / file).write_text(file, encoding="utf-8")
+    bench = runpy.run_path(str(FOLDER / "builds.py"))
+    for _ in range(2):  # a folder given again is no error
+        monkeypatch.setenv("SAYSO_CORPORA", str(corpora))
+        bench["without_dishes"](kept)
+        assert os.environ["SAYSO_CORPORA"] == str(kept.resolve())
+    found = {path.relative_to(kept).as_posix() for path in [*kept.rglob("*"), *kept.glob("*/*")] if path.is_file()}
+    assert found == {"noise/tap.flac", "rooms/hall.flac", "README.md"}
+    assert (kept / "noise" / "tap.flac").read_text(encoding="utf-8") == "noise/tap.flac"
