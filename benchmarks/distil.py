@@ -3,7 +3,9 @@
     python benchmarks/teach.py --checkpoint models/base --corpus commonvoice-v1 --longest 8 --out runs/told
     python benchmarks/teach.py --shifted runs/told --corpus commonvoice-v1 --out runs/told-shifted
     python benchmarks/distil.py [--layers 2] [--steps 1500] [--told runs/told --shifted runs/told-shifted] [--out DIR]
-    python benchmarks/distil.py --transducer --weight 0.03 --told runs/lent --shifted runs/lent-shifted    # --encoded
+    python benchmarks/teach.py --checkpoint models/base --encoded --corpus commonvoice-v1 --longest 8 --out runs/lent
+    python benchmarks/teach.py --shifted runs/lent --corpus commonvoice-v1 --out runs/lent-shifted
+    python benchmarks/distil.py --transducer [...]
 
 The student is the first layers of `--init` with its heads (`sizes.py`), trained by the real loop with one seed, the
 same recordings, noise and steps: by transcripts `alone`; with the loss `distil` beside them, at temperature 1 and 2,
@@ -84,14 +86,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--init", type=Path, default=ROOT / "models" / "base")
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--weight", type=float, default=3.0, help="of the teacher's loss; 0.03 suits --transducer")
+    parser.add_argument("--weight", type=float, help="of the teacher's loss (3, for --transducer 0.03)")
     parser.add_argument("--transducer", action="store_true", help="teach the transducer, not CTC")
-    parser.add_argument("--told", type=Path, default=Path("runs/told"))
-    parser.add_argument("--shifted", type=Path, default=Path("runs/told-shifted"))
+    parser.add_argument("--told", type=Path, help="what teach.py wrote (runs/told, for --transducer runs/lent)")
+    parser.add_argument("--shifted", type=Path, help="its control (the same with -shifted)")
     training_options(parser, limit=100)
     parser.set_defaults(steps=1500, corpus=["commonvoice-v1"], longest_s=8.0)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-distil"))
+    parser.add_argument("--out", type=Path, help="of the runs (runs/bench-distil, for --transducer runs/bench-lattice)")
     options = parser.parse_args(arguments)
+    weight, told, out = (0.03, "lent", "lattice") if options.transducer else (3.0, "told", "distil")
+    options.weight = weight if options.weight is None else options.weight
+    options.told = options.told or Path("runs") / told
+    options.shifted = options.shifted or Path("runs") / f"{told}-shifted"
+    options.out = options.out or Path("runs") / f"bench-{out}"
     plan = going_on(options)
     plan.training["spec"] |= NOISE
     distil(plan, dev_sets(options), options)

@@ -56,7 +56,9 @@ def test_nothing_to_learn_from_oneself_or_from_nobody() -> None:
 def _lattice(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two rows, (3 frames, 2 labels) and (2, 1), of six tokens; what lies outside them is NaN or a wrong label."""
     generator = torch.Generator().manual_seed(seed)
-    student, teacher = (3 * torch.randn(2, 3, 3, 6, generator=generator) for _ in range(2))
+    student, teacher = (3 * torch.randn(2, 3, 3, 6, generator=generator).double() for _ in range(2))
+    for x in (student, teacher):
+        x[1, 2], x[1, :, 2] = torch.nan, torch.nan
     return student, teacher, torch.tensor([[2, 5], [3, 0]]), torch.tensor([3, 2]), torch.tensor([2, 1])
 
 
@@ -81,25 +83,22 @@ def test_of_a_lattice_it_is_the_sum_over_its_own_points_written_out() -> None:
         expected.append(total)
     found = lattice_distillation_loss(student, teacher, targets, frames, labels, reduction="none")
     assert found.tolist() == pytest.approx(expected, rel=1e-5) and min(expected) > 1
-    spoilt = student.clone()
-    spoilt[1, 2], spoilt[1, :, 2] = 1e4, -1e4
-    same = lattice_distillation_loss(spoilt, teacher, targets, frames, labels, reduction="none")
-    assert torch.equal(same, found)
 
 
 def test_the_gradient_of_a_lattice_is_that_of_finite_differences_and_none_outside() -> None:
     student, teacher, targets, frames, labels = _lattice(1)
-    logits = student.double().requires_grad_()
+    logits = student.clone().requires_grad_()
     lattice_distillation_loss(logits, teacher, targets, frames, labels).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     for place in [(0, 0, 0, 0), (0, 1, 1, 5), (0, 2, 2, 3), (1, 1, 1, 0), (1, 0, 0, 4)]:
         two = []
-        for step in (1e-2, -1e-2):
-            moved = student.double()
+        for step in (1e-5, -1e-5):
+            moved = student.clone()
             moved[place] += step
             two.append(lattice_distillation_loss(moved, teacher, targets, frames, labels).item())
-        assert logits.grad[place].item() == pytest.approx((two[0] - two[1]) / 2e-2, abs=2e-3)
+        assert logits.grad[place].item() == pytest.approx((two[0] - two[1]) / 2e-5, abs=1e-8)
     assert not logits.grad[1, 2].any() and not logits.grad[1, :, 2].any() and logits.grad[0].any(-1).all()
+    assert logits.grad.isfinite().all()
 
 
 def test_which_of_the_other_tokens_it_is_does_not_matter_to_a_lattice() -> None:

@@ -216,7 +216,20 @@ def test_distil_transducer_is_the_divergence_of_the_lattices_of_rows_that_were_l
     assert len(list(module.parameters())) == len(list(model.parameters()))  # the teacher is not learnt
     assert "distil_transducer" not in module(_batch(), (4, 16))
     batch.teacher = torch.full_like(batch.teacher, torch.nan)
-    assert module(batch, (4, 16))["distil_transducer"].item() == 0
+    assert "distil_transducer" not in module(batch, (4, 16))
+
+
+def test_no_loss_changes_another() -> None:
+    torch.manual_seed(0)
+    model, batch = _config(2).build().eval(), _batch()
+    names = {"ctc": 1.0, "sequence": 0.1, "intermediate": 0.1}
+    apart = objective(model, batch, CONTEXT, LossWeights(**names, transducer=0.0))
+    for share in (0.1, 1.0):
+        torch.manual_seed(0)
+        beside = objective(model, batch, CONTEXT, LossWeights(**names, transducer=0.4, transducer_share=share))
+        assert beside["transducer"].item() > 0
+        for name in apart:
+            assert beside[name].item() == pytest.approx(apart[name].item(), rel=1e-6), name
 
 
 def test_without_weight_there_is_no_second_loss() -> None:

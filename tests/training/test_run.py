@@ -27,7 +27,7 @@ from sayso.data.teacher import read_teacher
 from sayso.decoding.transducer_beam import TsdConfig
 from sayso.evaluation.examples import read_examples
 from sayso.losses import distillation_loss, lattice_distillation_loss
-from sayso.models.assembly import load_checkpoint
+from sayso.models.assembly import load_checkpoint, save_checkpoint
 from sayso.models.decoders.transformer import TransformerDecoderConfig
 from sayso.models.encoders.attention import AttentionEncoder
 from sayso.runtime.load import load
@@ -419,9 +419,33 @@ def test_a_transducer_learns_from_another_ones_lattice(
         run = train(file, [*mine, f"training.steps={steps}"], tmp_path / "run", lambda text: None)
         found.append(apart(run / "model"))
     assert found[1] < 0.3 * found[0], found
-    shutil.rmtree(tmp_path / "lent" / "network")
-    with pytest.raises(ConfigError, match=r"distil_transducer needs .* without a network"):
-        train(file, [f"data.tokenizer={straight}/model"], tmp_path / "none", lambda text: None)
+
+    def begin(*changed: str) -> None:
+        train(file, [*mine, *changed], tmp_path / str(len(list(tmp_path.iterdir()))), lambda text: None)
+
+    second = file.read_text().split("[[data.train]]")[1].split("[")[0]
+    file.write_text(file.read_text().replace("[training]", f"[[data.train]]{second}[training]", 1))
+    file.write_text("/shifted".join(file.read_text().rsplit("/lent", 1)))
+    begin("training.steps=1")  # two folders of one network
+    other = load_checkpoint(tmp_path / "shifted" / "network")[0]
+    with torch.no_grad():
+        other.joiner.out.bias += 1
+    save_checkpoint(other, tokenizer, tmp_path / "shifted" / "network")
+    with pytest.raises(ConfigError, match=r"shifted has another network than .*lent"):
+        begin()
+    shutil.rmtree(tmp_path / "shifted" / "network")
+    with pytest.raises(ConfigError, match=r"distil_transducer needs .* without one: .*shifted"):
+        begin()
+    labelled = file.read_text().replace("/shifted", "/lent")
+    file.write_text(labelled.replace("teacher =", "unlabelled = true\nteacher ="))
+    with pytest.raises(ConfigError, match=r"ways to say a transcript, and none of the clips"):
+        begin()
+    narrow = np.load(tmp_path / "lent" / "features.npy")[:, :5]
+    np.save(tmp_path / "lent" / "features.npy", narrow)
+    read_teacher.cache_clear()
+    file.write_text(labelled)
+    with pytest.raises(ConfigError, match=r"hold 5 numbers .* make them anew"):
+        begin()
 
 
 def heard(cuts: Iterable[Any]) -> list[np.ndarray]:
@@ -455,7 +479,7 @@ def test_a_teacher_that_does_not_fit_is_named(recipe: Path, straight: Path, tmp_
     good = told("good", 18, by=model / "tokenizer.model")
     with pytest.raises(ConfigError, match=r"a folder of 18 log-probabilities .* found 5"):
         begin(told("narrow", 5, by=model / "tokenizer.model"))
-    with pytest.raises(ConfigError, match=r"other: made with other tokens .* data\.tokenizer"):
+    with pytest.raises(ConfigError, match=r"other/tokenizer\.model: other tokens .* data\.tokenizer"):
         begin(told("other", 18, by=other))
     with pytest.raises(ConfigError, match="something of its clips"):
         begin(told("strange", 18, by=model / "tokenizer.model", ids="nobody"))

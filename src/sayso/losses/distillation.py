@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sayso.losses.ctc import Reduction, reduce
-from sayso.losses.lattice import inside_lattice
+from sayso.losses.lattice import inside_lattice, wide
 from sayso.losses.transducer import check_labels, check_lattice, next_labels
 
 
@@ -40,12 +40,12 @@ def lattice_distillation_loss(
     blank: int = 0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """KL(teacher || student) of what may follow in every point of the lattice, in nats and fp32: the sum over each
-    row's own points; ``mean`` is over B.
+    """KL(teacher || student) of what may follow in every point of the lattice, in nats, in fp32 or wider: the sum over
+    each row's own points; ``mean`` is over B.
 
-    ``logits`` and ``teacher`` are unnormalised (B,T,U+1,V), the targets (B,U), lengths (B,) as of ``transducer_loss``.
-    Three things may follow: the blank, the next label, anything else; after the last label two. So a point costs three
-    numbers whatever the vocabulary. The teacher gets no gradient. ValueError on shapes that do not fit.
+    ``logits`` and ``teacher`` are unnormalised (B,T,U+1,V), the targets (B,U), lengths (B,) as of ``transducer_loss``;
+    padding may hold anything. Three things may follow: the blank, the next label, anything else; after the last label
+    two. The teacher gets no gradient. ValueError on shapes that do not fit.
     """
     if logits.dim() != 4 or logits.shape != teacher.shape or logits.shape[3] < 3:
         raise ValueError(
@@ -56,16 +56,18 @@ def lattice_distillation_loss(
     position = torch.arange(logits.shape[2], device=logits.device)
     leads_on = position < target_lengths[:, None]  # (B,U+1)
     following = torch.where(leads_on, next_labels(targets), blank)[:, None].expand(logits.shape[:3])
-    heard, told = (_outcomes(x, following, blank) for x in (logits, teacher.detach()))
+    inside = inside_lattice(logit_lengths, target_lengths, *logits.shape[1:3])
+    # before anything is computed of it: what is multiplied by zero later may be NaN
+    own = [x.masked_fill(~inside[..., None], 0.0) for x in (logits, teacher.detach())]
+    heard, told = (_outcomes(x, following, blank) for x in own)
     apart = told.exp() * (told - heard)
     apart = apart[..., 0] + torch.where(leads_on[:, None], apart[..., 1], 0.0) + apart[..., 2]
-    inside = inside_lattice(logit_lengths, target_lengths, *logits.shape[1:3])
     return reduce(torch.where(inside, apart, 0.0).sum((1, 2)), reduction)
 
 
 def _outcomes(logits: Tensor, following: Tensor, blank: int) -> Tensor:
     """Log-probabilities (...,3) of the blank, of the label ``following`` (...) and of all others, of logits (...,V)."""
-    log_probs = logits.float().log_softmax(-1)
+    log_probs = wide(logits).log_softmax(-1)
     label = following[..., None]
     named = torch.zeros_like(log_probs, dtype=torch.bool).scatter(-1, label, True)
     named[..., blank] = True

@@ -80,7 +80,7 @@ def score_gradient(loss: Tensor, occupancy: Tensor, gradient: Tensor, fastemit_l
 
 def logit_gradient(logits: Tensor, labels: Tensor, earned: Tensor, blank: int) -> Tensor:
     """Gradient of logits (...,V), given that (...,2) of their point scores; exactly zero where that is zero."""
-    gradient = torch.softmax(_wide(logits), -1)
+    gradient = torch.softmax(wide(logits), -1)
     either = earned.sum(-1, keepdim=True)
     gradient *= -either
     gradient[(either[..., 0] == 0).nonzero(as_tuple=True)] = 0.0  # padding may hold anything, NaN too
@@ -92,13 +92,13 @@ def logit_gradient(logits: Tensor, labels: Tensor, earned: Tensor, blank: int) -
 class _PointScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, blank: int) -> Tensor:
-        wide = _wide(logits.detach())
+        scored = wide(logits.detach())
         ctx.save_for_backward(logits, labels)
         ctx.blank = blank
-        log_probs = torch.log_softmax(wide, -1)
-        scores = torch.cat([log_probs[..., blank : blank + 1], log_probs.gather(-1, _index(labels, wide))], -1)
+        log_probs = torch.log_softmax(scored, -1)
+        scores = torch.cat([log_probs[..., blank : blank + 1], log_probs.gather(-1, _index(labels, scored))], -1)
         # a point without any outcome: impossible, not NaN
-        return scores.masked_fill((wide.amax(-1) == -torch.inf)[..., None], -torch.inf)
+        return scores.masked_fill((scored.amax(-1) == -torch.inf)[..., None], -torch.inf)
 
     @staticmethod
     @once_differentiable
@@ -125,7 +125,8 @@ class _Lattice(torch.autograd.Function):
         return score_gradient(loss, occupancy, gradient, ctx.fastemit_lambda), None, None, None
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """In fp32, or in fp64 where it is."""
     return x if x.dtype == torch.float64 else x.float()
 
 

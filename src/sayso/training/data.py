@@ -32,8 +32,8 @@ from sayso.data.features import ClipMeta, FeatureBank, cached, noise_features, n
 from sayso.data.phones import read_phones
 from sayso.data.samples import SampleBank
 from sayso.data.splits import cut_valid
-from sayso.data.teacher import NETWORK, TOKENIZER, read_teacher
-from sayso.models.assembly import ModelConfig, SpeechModel, load_checkpoint
+from sayso.data.teacher import read_teacher
+from sayso.models.assembly import ModelConfig
 from sayso.models.heads import HeadConfig
 from sayso.models.subsampling import FACTOR
 from sayso.nlu.tree_grammar import TreeGrammar
@@ -47,6 +47,7 @@ from sayso.training.labels import coarse_labels, intent_label, label_members, to
 from sayso.training.loop import Corpus
 from sayso.training.progress import Meter, Say
 from sayso.training.recipe import DataConfig, Source
+from sayso.training.teaching import check_teacher
 
 Bank = FeatureBank | SampleBank
 LEAST_FRAMES, MOST_FRAMES = 30, 2000  # 0.3 s and 20 s of 10 ms frames
@@ -142,7 +143,7 @@ def gather(
 
     for part in read_parts(data) if parts is None else parts:
         source = part.source
-        _check_teacher(source, tokenizer)
+        check_teacher(source, tokenizer)
         for copy in range(0 if source.clean else 1, source.copies + 1) if len(part.train) else ():
             name = f"{part.name}, copy {copy}" if copy else part.name
             banks.append(make(part.train, name, copy, source))
@@ -180,36 +181,7 @@ def gather(
         data.synthetic_share,
         label_members(coarse, model.heads),
         recorded,
-        _lender(data.train),
     )
-
-
-def _check_teacher(source: Source, tokenizer: Tokenizer) -> None:
-    """What is said of tokens is said of the run's own."""
-    if source.teacher is None:
-        return
-    folder = Path(source.teacher)
-    for path in (folder / TOKENIZER, folder / NETWORK / TOKENIZER):
-        if path.is_file() and Tokenizer.load(path).sha256 != tokenizer.sha256:
-            raise ConfigError(
-                f"{folder}: made with other tokens than this run's; set data.tokenizer to {path}, or begin with a "
-                "checkpoint that has it"
-            )
-
-
-def _lender(sources: Iterable[Source]) -> SpeechModel | None:
-    """The network whose encoded frames the sources' ``teacher`` folders hold, where they do."""
-    named = (Path(source.teacher) / NETWORK for source in sources if source.teacher is not None)
-    networks = sorted({path for path in named if path.is_dir()})
-    found = [load_checkpoint(path)[0] for path in networks]
-    for other, path in zip(found[1:], networks[1:], strict=True):
-        mine, its = found[0].state_dict(), other.state_dict()
-        if mine.keys() != its.keys() or not all(torch.equal(its[name], weight) for name, weight in mine.items()):
-            raise ConfigError(
-                f"{path} is another network than {networks[0]}; take one teacher for all sources (make the folders "
-                "anew with benchmarks/teach.py --encoded)"
-            )
-    return found[0] if found else None
 
 
 def feature_statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:

@@ -37,8 +37,9 @@ from sayso.training.noise import noisy
 from sayso.training.objective import Aids, Objective
 from sayso.training.parsing import decoder_greedy
 from sayso.training.progress import Means
-from sayso.training.recipe import LossWeights, TrainingConfig
+from sayso.training.recipe import TrainingConfig
 from sayso.training.sequence import SequenceLoss
+from sayso.training.teaching import taught_width
 from sayso.training.transducing import transducer_greedy
 
 Say = Callable[[str], None]
@@ -91,7 +92,7 @@ class Trainer:
         self.raw, self.tokenizer, self.corpus, self.config = model, tokenizer, corpus, config
         self.folder, self.say = folder, say
         weights = config.at_most()
-        width = _taught_width(model, corpus, weights)
+        width = taught_width(model, corpus.train, corpus.lender, weights)
         if weights.decoder > 0 and (model.decoder is None or not any(item.tree for item in corpus.train)):
             raise ConfigError(
                 "training.weights.decoder needs a model with a 'decoder', and clips that say what model.trees allows"
@@ -313,7 +314,7 @@ class Trainer:
         weights, writes = self.now.weights, self.raw.decoder is not None and not self.raw.config.trees.intents
         if writes and weights.decoder > max(weights.ctc, weights.transducer):
             return decoder_greedy
-        return transducer_greedy if weights.transducer > weights.ctc else None
+        return transducer_greedy if max(weights.transducer, weights.distil_transducer) > weights.ctc else None
 
     def _checkpoint(self) -> None:
         extra = {
@@ -353,37 +354,6 @@ def _in_bf16(config: TrainingConfig) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def _taught_width(model: SpeechModel, corpus: Corpus, weights: LossWeights) -> int:
-    """How many numbers a teacher has for every 80 ms; 0 without one."""
-    name = next((name for name in ("teacher", "distil", "distil_transducer") if getattr(weights, name)), None)
-    if name is None:
-        return 0
-    widths = sorted({int(item.teacher.shape[1]) for item in corpus.train if item.teacher is not None})
-    if not widths:
-        raise ConfigError(
-            f"training.weights.{name} needs a source with 'teacher': a folder that holds something of its clips "
-            "(benchmarks/teach.py); none does"
-        )
-    if len(widths) > 1:
-        raise ConfigError(
-            f"the sources' 'teacher' folders hold {' and '.join(map(str, widths))} numbers for every 80 ms; take one "
-            "teacher for all"
-        )
-    tokens = model.ctc.rate * model.config.vocab
-    if weights.distil and widths != [tokens]:
-        raise ConfigError(
-            f"training.weights.distil needs a source with 'teacher': a folder of {tokens} log-probabilities for every "
-            f"80 ms (benchmarks/teach.py --checkpoint, of a network with this tokenizer); found {widths[0]}"
-        )
-    if weights.distil_transducer and (corpus.lender is None or widths != [corpus.lender.encoder.width]):
-        raise ConfigError(
-            "training.weights.distil_transducer needs a source with 'teacher': a folder of a network's encoded frames "
-            f"and that network (benchmarks/teach.py --checkpoint DIR --encoded); found {widths[0]} numbers for every "
-            f"80 ms {'without a network' if corpus.lender is None else 'that are not the network its own'}"
-        )
-    return widths[0]
 
 
 def _check_names(model: SpeechModel, config: TrainingConfig) -> None:

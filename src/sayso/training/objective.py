@@ -139,12 +139,12 @@ def objective(
         losses["distil"] = distillation_loss(log_probs, told, weights.distil_temperature)
     lender = aids.lender if weights.distil_transducer > 0 and batch.teacher is not None else None
     if (weights.transducer > 0 or lender is not None) and bool((batch.target_lengths > 0).any()):
-        rows = _share(batch, weights.transducer_share)
+        chosen = _share(batch, weights.transducer_share)
         if weights.transducer > 0:
             loss = aids.transducer or FullLoss(FullConfig())
-            losses["transducer"] = _transducer(model, batch, encoded, frames, rows, loss)
+            losses["transducer"] = _transducer(model, batch, encoded, frames, chosen, loss)
         if lender is not None:
-            losses["distil_transducer"] = _distilled(model, batch, encoded, frames, rows, lender)
+            losses |= _distilled(model, batch, encoded, frames, chosen, lender)
     if weights.sequence > 0:
         told = batch.target_lengths > 0  # the others say nothing of what was said, which is not silence
         heard = Heard(log_probs[told], rows[told], encoded[told], frames[told])
@@ -260,19 +260,17 @@ def _transducer(
 
 def _distilled(
     model: SpeechModel, batch: Batch, encoded: Tensor, frames: Tensor, rows: Tensor, lender: SpeechModel
-) -> Tensor:
+) -> dict[str, Tensor]:
     """How far the transducer is from that of ``lender`` on those of these rows whose encoded frames it lent: per label,
-    summed over the lattice. 0 where it lent none."""
+    summed over the lattice. No loss where it lent none."""
     assert batch.teacher is not None
     rows = rows[~batch.teacher[rows, 0, 0].isnan()]
     if not len(rows):
-        return encoded.new_zeros(())
+        return {}
     most_t, most_u = int(frames[rows].max()), int(batch.target_lengths[rows].max())
     targets, lengths = batch.targets[rows, :most_u], batch.target_lengths[rows]
     with torch.no_grad():
-        # what lies behind a row's end is nobody's frame, and NaN would be everybody's gradient
-        lent = batch.teacher[rows, :most_t].nan_to_num()
-        told = lender.joiner(lent, lender.predictor(targets))
+        told = lender.joiner(batch.teacher[rows, :most_t], lender.predictor(targets))
     heard = model.joiner(encoded[rows, :most_t], model.predictor(targets))
     found = lattice_distillation_loss(heard, told, targets, frames[rows], lengths, reduction="none")
-    return (found / lengths).mean()
+    return {"distil_transducer": (found / lengths).mean()}

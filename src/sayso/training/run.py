@@ -37,6 +37,7 @@ from sayso.training.language import fit_language
 from sayso.training.loop import Trainer
 from sayso.training.progress import Say, to_stderr
 from sayso.training.recipe import DataConfig, LanguageRecipe, Recipe, load_language_recipe, load_recipe
+from sayso.training.teaching import lender
 
 LENGTH = ("training.minutes", "training.steps")  # but not where it says when cycles or stages end
 MAY_CHANGE = (*LENGTH, "training.threads", "data.processes", "data.cache")
@@ -93,9 +94,11 @@ def run(settings: Recipe, folder: Path, say: Say) -> Path:
             "data.written: tags and decoders are about words as they are spoken, and cannot be learnt beside written "
             "ones; remove model.heads.tags and model.decoder, or data.written"
         )
+    lent = lender(settings.data.train, tokenizer) if settings.training.at_most().distil_transducer > 0 else None
     corpus = gather(
         settings.data, tokenizer, model.config, say, seed=settings.training.seed, parts=parts, noises=noises
     )
+    corpus.lender = lent
     if settings.init is None and model.encoder.config.hears == "features":
         mean, scale = feature_statistics(corpus)
         model.encoder.mean.copy_(mean)
