@@ -7,8 +7,9 @@
 Every recording of ``coffee-dev`` in the corpora, clean and mixed with its kitchen noise at 15 and 6 dB (ratio of the
 largest energies of 2048-sample frames, seeded, as the published figures define it). A command is accepted when the
 intent and every slot value are exactly right; the interval is a 95% bootstrap over recordings. Beside it: the share
-rejected, the share understood wrongly (a meaning that is not the right one), and real-time factor. Noise is compared
-with clean on the same recordings, as a ratio. Nothing may be tuned on these figures. One JSON line per figure.
+rejected, the share understood wrongly (a meaning that is not the right one), that of it which is accepted without
+asking back, and real-time factor. Noise is compared with clean on the same recordings, as a ratio. Nothing may be tuned
+on these figures. One JSON line per figure.
 
 ``--beside`` runs open systems on the same mixtures in the same run, each on one core in a process of its own: the
 closed grammar of ``--domain`` in PocketSphinx, and Whisper tiny.en or any weights in CTranslate2's form, told the words
@@ -120,6 +121,9 @@ def report(case: str, pairs: list[Pair], clean: dict[str, bool], seed: int) -> N
     asked = [result.decision == "clarify" for _, result in pairs]
     wrong = [not ok and not no for ok, no in zip(right, rejected, strict=True)]
     rows = {"command_acceptance": right, "rejection_rate": rejected, "wrong_rate": wrong, "clarify_rate": asked}
+    rows["wrongly_accepted_rate"] = [
+        not ok and result.decision == "accept" for ok, (_, result) in zip(right, pairs, strict=True)
+    ]
     rows["intent_accuracy"] = [metrics.intent_right(*pair) for pair in pairs]
     for metric, values in rows.items():
         emit(BENCH, case, metric, ratio(values, np.ones(len(values)), bootstrap))
