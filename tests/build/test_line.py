@@ -28,7 +28,7 @@ from sayso.nlu.sample import open_templates
 from sayso.runtime.model import Model
 from sayso.text.normalise import normalise
 from sayso.text.tokenizer import Tokenizer, train_tokenizer
-from sayso.training.recipe import Source, SpecAugmentConfig, TrainingConfig
+from sayso.training.recipe import Source, TrainingConfig
 
 DOMAIN = """
 language: en
@@ -105,15 +105,6 @@ class Killed(Exception):
 @pytest.fixture(autouse=True)
 def no_corpora(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAYSO_CORPORA", str(tmp_path / "nowhere"))
-
-
-def test_builds_that_last_longer_hear_noise_unless_their_training_says_how() -> None:
-    assert BuildConfig().lasting(9.9).spec.noise == 0 and BuildConfig(noise=0).lasting(20).spec.noise == 0
-    spec = BuildConfig().lasting(10).spec
-    assert (spec.noise, spec.recorded, spec.babble, spec.noise_db) == (0.5, 0.4, 0.25, (0, 20))
-    assert SpecAugmentConfig.model_validate(spec.model_dump()) == spec  # recipes read what they wrote
-    own = TrainingConfig(spec=SpecAugmentConfig(noise=0.1))
-    assert BuildConfig(training=own).lasting(20).spec == own.spec
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,9 +11,6 @@ from sayso.core.config import Config
 from sayso.data.augment import AugmentConfig
 from sayso.nlu.calibration import Costs
 from sayso.training.recipe import LossWeights, Source, TrainingConfig
-
-# mixed into the batches of longer builds: what was recorded, the other talkers of the batch, and coloured noise
-NOISE: dict[str, Any] = {"recorded": 0.4, "babble": 0.25, "noise_db": (0.0, 20.0)}
 
 
 class Replay(Config):
@@ -46,8 +43,6 @@ class BuildConfig(Config):
     the graph, and the best on the calibrating half is kept (the smallest of equals; 0 is the graph alone).
     ``phrases`` is how many the model of open slots is estimated from, where the domain has one (0: no such model).
     ``recordings`` are trained on beside what is spoken: your own of the domain's commands, or more general speech.
-    Builds that train for ``noise_minutes`` or longer mix noise anew into the share ``noise`` of every batch's clips (0:
-    none), unless ``training.spec`` does so already; shorter ones have no steps to learn it in.
     ``pronounce``: the grammar listens for the lexicon's phones where the base has a head for them, not for spellings.
     """
 
@@ -82,8 +77,6 @@ class BuildConfig(Config):
     )
     recordings: tuple[Source, ...] = ()
     pronounce: bool = True
-    noise: float = Field(default=0.5, ge=0, le=1)
-    noise_minutes: float = Field(default=10.0, ge=0)
     augment: AugmentConfig = AugmentConfig()
     costs: Costs = Costs()
     intent_weights: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0)
@@ -102,10 +95,3 @@ class BuildConfig(Config):
     )
     processes: int = Field(default=os.cpu_count() or 1, ge=1)
     work: str = "runs/build"
-
-    def lasting(self, minutes: float) -> TrainingConfig:
-        """The training of a build of so many minutes."""
-        training = self.training.model_copy(update={"minutes": minutes})
-        if minutes < self.noise_minutes or training.spec.noise:
-            return training
-        return training.model_copy(update={"spec": training.spec.model_copy(update={"noise": self.noise, **NOISE})})

@@ -210,7 +210,7 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
         for replay in _replayed(job)
     ]
     sources += c.recordings
-    training = c.lasting(job.minutes).model_copy(update={"seed": job.seed})
+    training = c.training.model_copy(update={"minutes": job.minutes, "seed": job.seed})
     if not job.phones:
         training = training.model_copy(update={"weights": training.weights.model_copy(update={"phone_ctc": 0.0})})
     recipe = Recipe(
