@@ -31,6 +31,7 @@ from sayso.evaluation.bootstrap import ratio
 from sayso.evaluation.examples import read_examples
 from sayso.evaluation.predict import NoiseCondition, Run
 from sayso.runtime.load import load
+from sayso.runtime.model import Model
 
 BENCH, REFERENCE = "builds", "default"
 NOISES, DISHES = "noise", "doing_the_dishes.flac"
@@ -57,10 +58,9 @@ def without_dishes(folder: Path) -> None:
     os.environ["SAYSO_CORPORA"] = str(folder.resolve())
 
 
-def heard(bundle: Path, data: Path, noise: NoiseCondition | None) -> dict[str, tuple[bool, bool]]:
+def heard(model: Model, data: Path, noise: NoiseCondition | None) -> dict[str, tuple[bool, bool]]:
     """For each recording whether it is of the domain, and whether it was refused or, of the domain, right and
     accepted."""
-    model = load(str(bundle))
     run = Run(lambda samples, rate: model.understand(samples, rate), read_examples(data), noise, progress)
     found = {}
     for example, result in run:
@@ -87,20 +87,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     noises = {"clean": None} | {
         f"{snr:g}dB": NoiseCondition(file=str(dishes.resolve()), snr_db=snr, snr_kind="peak2048") for snr in (15.0, 6.0)
     }
+    # a work folder of its own: the one of other builds may hold what was trained with the dishes
+    shared = [f"work={options.out / 'work'}", *options.set]
+    domain = options.people / "domain.yaml"
     its: dict[str, dict[str, tuple[bool, bool]]] = {}
     for name in [REFERENCE, *(name for name in options.cases if name != REFERENCE)]:
-        # a work folder of its own: the one of other builds may hold what was trained with the dishes
-        work = f"work={options.out / 'work'}"
-        settings = override(BuildConfig().model_dump(mode="json"), [work, *options.set, *CASES[name]])
-        domain = options.people / "domain.yaml"
+        settings = override(BuildConfig().model_dump(mode="json"), [*shared, *CASES[name]])
         about = json.dumps([settings, options.minutes, domain.read_text(encoding="utf-8")], sort_keys=True)
-        place = f"{name.replace(' ', '-')}-{hashlib.sha256(about.encode()).hexdigest()[:10]}.bundle"
-        bundle = options.out / place
+        bundle = options.out / f"{name.replace(' ', '-')}-{hashlib.sha256(about.encode()).hexdigest()[:10]}.bundle"
         if not bundle.exists():
             config = parse(BuildConfig, settings, where="benchmarks/builds.py")
             build(domain, bundle, minutes=options.minutes, config=config)
+        model = load(str(bundle))
         for condition, noise in noises.items():
-            mine = heard(bundle, options.people / "labels.jsonl", noise)
+            mine = heard(model, options.people / "labels.jsonl", noise)
             commands = [audio for audio, (inside, _) in mine.items() if inside]
             others = [not refused for inside, refused in mine.values() if not inside]
             right = [mine[audio][1] for audio in commands]
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             emit(BENCH, f"{name}/{condition}", "not_refused", ratio(others, np.ones(len(others))))
             if name == REFERENCE:
                 its[condition] = mine
-            elif condition in its:
+            else:
                 before = [its[condition][audio][1] for audio in commands]
                 emit(BENCH, f"{name}/{condition}", "acceptance", ratio(right, before), REFERENCE)
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sayso.losses.lattice import wide
+
 Reduction = Literal["none", "sum", "mean"]
 
 
@@ -34,11 +36,11 @@ def ctc_loss(
     A row whose target cannot fit its frames (T < U + repeats), or has probability zero otherwise, has gradient 0: it
     teaches nothing. Its loss is 0, or infinite without ``zero_infinity``.
     """
-    wide = _wide(log_probs).transpose(0, 1)
+    rows = wide(log_probs).transpose(0, 1)
     sizes = (targets, lengths, target_lengths, blank, "none")
-    losses = functional.ctc_loss(wide, *sizes, zero_infinity=True)
+    losses = functional.ctc_loss(rows, *sizes, zero_infinity=True)
     if not zero_infinity:  # torch's own infinite losses come with NaN gradients
-        losses = losses.masked_fill(functional.ctc_loss(wide.detach(), *sizes) == torch.inf, torch.inf)
+        losses = losses.masked_fill(functional.ctc_loss(rows.detach(), *sizes) == torch.inf, torch.inf)
     return reduce(losses, reduction)
 
 
@@ -91,7 +93,7 @@ class _Ctc(torch.autograd.Function):
     def forward(ctx: Any, log_probs: Tensor, states: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         batch, frames, vocab = log_probs.shape
         index = states.clamp(0, vocab - 1)[:, None].expand(-1, frames, -1)
-        said = _wide(log_probs.detach()).gather(2, index)  # (B,T,S)
+        said = wide(log_probs.detach()).gather(2, index)  # (B,T,S)
         mirror = _mirrored(lengths, labels, frames, states.shape[1])
         both = torch.cat([said, said[mirror]])
         skip = torch.cat([may_skip(states), may_skip(states[mirror[0][:, 0], mirror[2][:, 0]])])
@@ -147,7 +149,3 @@ def _inside(lengths: Tensor, labels: Tensor, frames: int, states: int) -> Tensor
     t = torch.arange(frames, device=lengths.device)[None, :, None]
     s = torch.arange(states, device=lengths.device)[None, None, :]
     return (t < lengths[:, None, None]) & (s <= 2 * labels[:, None, None])
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
