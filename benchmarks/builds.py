@@ -39,6 +39,9 @@ CASES: dict[str, list[str]] = {
     REFERENCE: [],
     # one clip of each: what calibrates and what is spoken come from the same corpora, and stay
     "no replay": ["replay=" + json.dumps([{**replay.model_dump(), "clips": 1} for replay in BuildConfig().replay])],
+    "replay in noise too": [
+        "replay=" + json.dumps([{**replay.model_dump(), "copies": 1} for replay in BuildConfig().replay])
+    ],
     "a quarter of the sentences": ["sentences_per_minute=62"],
     "three times the sentences": ["sentences_per_minute=750"],
     "upper half": [

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile  # type: ignore[import-untyped]
 import torch
 
-from sayso.build.config import BuildConfig
+from sayso.build.config import BuildConfig, Replay
 from sayso.build.line import build
 from sayso.build.negatives import EVERYDAY
 from sayso.build.phrases import open_phrases
@@ -149,6 +154,33 @@ def test_a_killed_build_goes_on_and_the_bundle_understands(base: Path, domain: P
     assert result.decision in ("accept", "clarify", "reject")
     assert outcome.intent in ("turn_on", "lock", "stop", None)
     assert sorted(path.name for path in out.parent.iterdir()) == ["small.bundle", "small.bundle.html"]
+
+
+@pytest.mark.slow
+@needs_voices
+def test_replayed_speech_is_heard_in_noise_where_copies_are_asked_for(
+    base: Path, domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "corpora" / "commonvoice-v1"
+    corpus.mkdir(parents=True)
+    rows = []
+    for number, words in enumerate(itertools.product(("so", "on", "it"), repeat=3)):
+        soundfile.write(corpus / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 32000), 16000)
+        rows.append(json.dumps({"audio": f"{number}.wav", "text": " ".join(words), "duration": 2.0}))
+    (corpus / "train.jsonl").write_text("\n".join(rows))
+    monkeypatch.setenv("SAYSO_CORPORA", str(tmp_path / "corpora"))
+    heard: list[int] = []
+
+    def listen(text: str) -> None:
+        if found := re.match(r"(\d+) training clips", text):
+            heard.append(int(found[1]))
+            raise Killed
+
+    for copies in (0, 2):
+        config = tiny(tmp_path, replay=(Replay(corpus="commonvoice-v1", clips=8, copies=copies),))
+        with pytest.raises(Killed):
+            build(domain, tmp_path / "o.bundle", minutes=0.5, base=base, say=listen, config=config)
+    assert heard[1] - heard[0] == 16
 
 
 @pytest.mark.slow

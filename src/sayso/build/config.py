@@ -15,7 +15,7 @@ from sayso.training.recipe import LossWeights, Source, TrainingConfig
 
 class Replay(Config):
     """Real speech of a corpus that keeps the base from forgetting what people sound like: ``clips`` of its train
-    split.
+    split, and as many ``copies`` of each in noise and rooms as the build's ``augment`` makes them.
 
     ``negative`` also trains the intent head to call it out of domain. Off by default: where all commands are synthetic
     and all real people are negatives, the head may learn to tell people from synthesisers.
@@ -25,6 +25,7 @@ class Replay(Config):
     clips: int = Field(gt=0)
     weight: float = Field(default=1.0, gt=0)
     negative: bool = False
+    copies: int = Field(default=0, ge=0)
 
 
 class BuildConfig(Config):

@@ -205,10 +205,7 @@ def _train(job: Job, manifests: dict[str, Path]) -> Path:
         if kind in manifests
     ]
     sources.append(Source(manifest=str(manifests[speech.SEEN].resolve()), split="valid"))
-    sources += [
-        Source(corpus=replay.corpus, clips=replay.clips, weight=replay.weight, negative=replay.negative)
-        for replay in _replayed(job)
-    ]
+    sources += [Source(**replay.model_dump(), augment=c.augment) for replay in _replayed(job)]
     sources += c.recordings
     training = c.training.model_copy(update={"minutes": job.minutes, "seed": job.seed})
     if not job.phones:
