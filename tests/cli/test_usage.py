@@ -162,6 +162,10 @@ def test_bench_runs_a_checkouts_benchmark(command: Any, tmp_path: Path) -> None:
     )
     ran = command("bench", "one", "--size", "7", "--debug", "x", cwd=inside)
     assert ran.code == 3 and json.loads(ran.out)["case"] == ["--size", "7", "--debug", "x"]
+    ran = command("bench", "one", "--help", cwd=inside)
+    assert ran.code == 3 and json.loads(ran.out)["case"] == ["--help"]
+    ran = command("bench", "--help", cwd=inside)
+    assert ran.code == 0 and "NAME --help" in ran.out
     ran = command("bench", "on", cwd=inside)
     assert ran.code == 2 and "did you mean 'one'" in ran.err
     outside = tmp_path / "outside"

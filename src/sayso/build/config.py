@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sayso.core.config import Config
 from sayso.data.augment import AugmentConfig
@@ -96,3 +96,10 @@ class BuildConfig(Config):
     )
     processes: int = Field(default=os.cpu_count() or 1, ge=1)
     work: str = "runs/build"
+
+    @model_validator(mode="after")
+    def _own_length(self) -> Self:
+        for name in ("minutes", "seed"):
+            if getattr(self.training, name) != TrainingConfig.model_fields[name].default:
+                raise ValueError(f"'training.{name}': a build has its own; give --{name} (in Python build({name}=...))")
+        return self

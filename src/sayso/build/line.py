@@ -92,7 +92,7 @@ def build(
     domain: Path,
     out: Path,
     *,
-    minutes: float = 10,
+    minutes: float = 20,
     base: Path | None = None,
     seed: int = 0,
     say: Say | None = None,
@@ -116,10 +116,14 @@ def build(
 def _check_place(out: Path) -> None:
     """Said now rather than after an hour: the bundle must be writable where it is wanted."""
     check_target(out)
+    report = _report(out)
+    if report.is_dir():
+        raise BundleError(f"{report}: a folder stands where the report goes; choose another name for the bundle")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BundleError(f"{out}: cannot be written ({error.strerror}); choose another place for the bundle") from None
+        reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+        raise BundleError(f"{out}: cannot be written ({reason}); choose another place for the bundle") from None
     if not os.access(out.parent, os.W_OK):
         raise BundleError(f"{out}: {out.parent} is not writable; choose another place for the bundle")
 
@@ -139,6 +143,7 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
     automaton = compile_domain(domain, tokenizer, Lexicon.load() if pronounced else None)
     for source in config.recordings:
         _check_recordings(domain, source)
+    _base_calibration(folder)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     settings = config.model_dump(mode="json", exclude={"processes": True, "work": True, "training": {"threads"}})
     key = [domain.fingerprint, weights, minutes, seed, settings]
@@ -296,7 +301,7 @@ def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path
     """The report first, the bundle last: where the bundle is, all of it is."""
     found = judge.figures([section for section in sections if section.pairs])
     written = amend_bundle(finished, figures={"held_out": found})
-    report = out.with_name(out.name + ".html")
+    report = _report(out)
     content = Report(
         title=f"{job.domain.name}: what this bundle understands",
         sections=[section for section in sections if section.pairs],
@@ -310,6 +315,10 @@ def _publish(job: Job, finished: Path, sections: list[Section], checkpoint: Path
             job.say(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in found[name].items()))
     job.say(f"done; {job.work} holds speech and training state and may be deleted")
     return report
+
+
+def _report(out: Path) -> Path:
+    return out.with_name(out.name + ".html")
 
 
 def _about(written: Manifest, folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sayso.cli.console import upwards
+from sayso.cli.console import say, upwards
 from sayso.core.errors import UsageError, nearest
 
 
@@ -16,7 +16,10 @@ def bench(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A file benchmarks/NAME.py; what follows is passed on to it.")],
 ) -> int:
-    """Run benchmarks/NAME.py of a checkout; prints JSON lines."""
+    """Run benchmarks/NAME.py of a checkout; prints JSON lines. Its own options: NAME --help."""
+    if name in ("--help", "-h"):
+        say(context.get_help())
+        return 0
     folder = upwards("benchmarks")
     if folder is None or not folder.is_dir():
         raise UsageError(

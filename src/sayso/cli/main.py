@@ -42,7 +42,9 @@ app.command("export")(training.export)
 app.command("build")(training.build)
 app.add_typer(bundle.app, name="bundle")
 app.command("serve")(serve.serve)
-app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
+app.command(
+    "bench", add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)(bench.bench)  # "--help" behind a name is the benchmark's
 
 
 def _version(wanted: bool) -> None:

@@ -192,7 +192,9 @@ def _open(path: Path) -> _Source:
     except PermissionError:
         raise BundleError(f"{path}: no permission to read it") from None
     except (zipfile.BadZipFile, OSError) as error:
-        raise BundleError(f"{path}: neither a folder nor a zip ({error}); a bundle is one of the two") from None
+        raise BundleError(
+            f"{path}: neither a folder nor a zip ({error}); a bundle is one of the two. Where it was one, {_REMEDY}"
+        ) from None
 
 
 def _manifest(source: _Source, path: Path) -> dict[str, Any]:
@@ -278,6 +280,15 @@ def check_target(out: Path) -> None:
     zipped = out.suffix == ".zip"
     if zipped and out.is_dir():
         raise BundleError(f"{out}: is a folder; a zipped bundle needs a file name that is free, or a bundle to replace")
+    if zipped and out.exists():
+        try:
+            held = zipfile.ZipFile(out).namelist()
+        except (zipfile.BadZipFile, OSError):
+            held = []
+        if MANIFEST not in held:
+            raise BundleError(
+                f"{out}: a file that is not a whole bundle stands here; it is left alone. Choose another name"
+            )
     if not zipped and out.exists() and not out.is_dir():
         raise BundleError(f"{out}: is a file; give a folder name, or one that ends in .zip")
     if not zipped and out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():

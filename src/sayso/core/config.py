@@ -80,7 +80,9 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
         return f"{place} is not a known key; {nearest(path[-1], _legal(model, path[:-1]))}"
     if problem["type"] == "missing":
         return f"{place} is missing and has no default; add it"
-    return f"{place}: {problem['msg']} (found {problem.get('input')!r})"
+    listed = problem["type"] in ("tuple_type", "list_type")
+    shape = ", written [..., ...], texts in it in double quotes" if listed else ""
+    return f"{place}: {problem['msg']}{shape} (found {problem.get('input')!r})"
 
 
 def _legal(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ from sayso.text.normalise import normalise
 from sayso.text.written import VALUE_TYPES
 
 COMMON = "_common.yaml"
+NAME = re.compile(r"\w[\w .-]*")
 TOP_KEYS = ("language", "intents", "lists", "expansion_rules", "skip_words", "settings", "responses", "sayso")
 BLOCK_KEYS = (
     "sentences", "slots", "weight", "lists", "expansion_rules", "requires_context", "excludes_context", "response",
@@ -124,12 +125,18 @@ class _Reader:
         version = sayso.get("version")
         if version is not None and version != "1":
             problems.add("sayso version must be 1, the only one this release reads", sayso.key("version"))
+        given = sayso.get("name")
+        if given is not None and not NAME.fullmatch(problems.text(given, "name", sayso)):
+            problems.add(
+                f"sayso name is '{given}'; folders are named after it: it may have letters, digits, spaces, '_', "
+                "'-' and '.', and begins with a letter or digit",
+                sayso.key("name"),
+            )
         names = list(dict.fromkeys(template.intent for template in self.templates))
         intents, slots, rejected = self._intents(sayso, names), self._slots(sayso), self._out_of_domain(sayso)
         problems.done()
-        given = sayso.get("name")
         return Domain(
-            name=problems.text(given, "name", sayso) if given is not None else name,
+            name=name if given is None else str(given),
             language=str(language),
             intents=intents,
             lists=self.lists,
