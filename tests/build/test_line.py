@@ -7,12 +7,14 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile  # type: ignore[import-untyped]
 import torch
 
+from sayso.build import line
 from sayso.build.config import BuildConfig, Replay
 from sayso.build.line import build
 from sayso.build.negatives import EVERYDAY
@@ -204,7 +206,9 @@ def test_without_a_voice_the_grammar_alone(
     assert not (tmp_path / "t.bundle").exists()
 
 
-def test_what_is_wrong_is_said_before_the_work(base: Path, domain: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_before_the_work(
+    base: Path, domain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="not a model checkpoint"):
         build(domain, tmp_path / "o.bundle", base=tmp_path, config=tiny(tmp_path))
     (tmp_path / "taken").mkdir()
@@ -218,6 +222,10 @@ def test_what_is_wrong_is_said_before_the_work(base: Path, domain: Path, tmp_pat
         own = Source(manifest=str(write([cut], tmp_path / "mine.jsonl")))
         with pytest.raises(DataError, match=f"mine.jsonl: cut mine: .*has no '{wrong}'"):
             build(domain, tmp_path / "o.bundle", base=base, config=tiny(tmp_path, recordings=(own,)))
+    monkeypatch.setattr(line, "load_checkpoint", lambda _: (SimpleNamespace(phones=object()), None))
+    (tmp_path / "de.yaml").write_text(DOMAIN.replace("language: en", "language: de"))
+    with pytest.raises(ConfigError, match="language 'de': the lexicon is English"):
+        build(tmp_path / "de.yaml", tmp_path / "o.bundle", base=base, config=tiny(tmp_path))
     assert not (tmp_path / "work").exists()
 
 

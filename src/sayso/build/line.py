@@ -140,6 +140,11 @@ def _prepare(path: Path, minutes: float, base: Path | None, seed: int, config: B
         )
     model, tokenizer = load_checkpoint(folder)
     pronounced = model.phones is not None and config.pronounce
+    if pronounced and not domain.language.lower().startswith("en"):
+        raise ConfigError(
+            f"{path}: language '{domain.language}': the lexicon is English. Another language needs a base of its own "
+            "(--base) and pronounce=false"
+        )
     automaton = compile_domain(domain, tokenizer, Lexicon.load() if pronounced else None)
     for source in config.recordings:
         _check_recordings(domain, source)
