@@ -77,6 +77,8 @@ def draw(rows: dict[int, dict[str, float]], out: Path) -> None:
     axes.set_xlabel("parameters of the encoder, millions")
     axes.set_ylabel("word error rate, greedy CTC")
     axes.set_xscale("log")
+    axes.set_xticks([rows[n]["parameters"] / 1e6 for n in sizes], [f"{rows[n]['parameters'] / 1e6:.1f}" for n in sizes])
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()
