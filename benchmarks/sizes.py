@@ -72,12 +72,13 @@ def draw(rows: dict[int, dict[str, float]], out: Path) -> None:
     figure = require("matplotlib.figure", extra="train", purpose="drawing curves").Figure(figsize=(7, 4))
     axes = figure.subplots()
     sizes = sorted(rows, key=lambda layers: rows[layers]["parameters"])
+    millions = [rows[n]["parameters"] / 1e6 for n in sizes]
     for name in sorted({key for row in rows.values() for key in row if key != "parameters"}):
-        axes.plot([rows[n]["parameters"] / 1e6 for n in sizes], [rows[n][name] for n in sizes], "o-", label=name)
+        axes.plot(millions, [rows[n][name] for n in sizes], "o-", label=name)
     axes.set_xlabel("parameters of the encoder, millions")
     axes.set_ylabel("word error rate, greedy CTC")
     axes.set_xscale("log")
-    axes.set_xticks([rows[n]["parameters"] / 1e6 for n in sizes], [f"{rows[n]['parameters'] / 1e6:.1f}" for n in sizes])
+    axes.set_xticks(millions, [f"{size:.1f}" for size in millions])
     axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
     axes.legend()

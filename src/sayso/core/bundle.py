@@ -282,7 +282,8 @@ def check_target(out: Path) -> None:
         raise BundleError(f"{out}: is a folder; a zipped bundle needs a file name that is free, or a bundle to replace")
     if zipped and out.exists():
         try:
-            held = zipfile.ZipFile(out).namelist()
+            with zipfile.ZipFile(out) as archive:
+                held = archive.namelist()
         except (zipfile.BadZipFile, OSError):
             held = []
         if MANIFEST not in held:
